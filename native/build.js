@@ -1,0 +1,81 @@
+// Builds native/build/orca.node with the C++ compiler directly.
+//
+// The addon uses only Node-API, whose headers come from the `node-api-headers` package, so one binary serves
+// every supported Node version, and neither node-gyp, Python, make nor a download of Node's headers is needed.
+import { spawn, spawnSync } from 'node:child_process';
+import { mkdirSync, readdirSync, renameSync, statSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { include_dir as nodeApiHeaders } from 'node-api-headers';
+
+const here = dirname(fileURLToPath(import.meta.url));
+const build = join(here, 'build');
+const output = join(build, 'orca.node');
+const compiler = process.env.CXX ?? 'c++';
+const nodeAddonApi = join(here, '..', 'node_modules', 'node-addon-api');
+
+const flags = [
+  '-std=c++20',
+  '-O2',
+  '-g',
+  '-fPIC',
+  '-fvisibility=hidden',
+  '-fno-exceptions',
+  '-Wall',
+  '-Wextra',
+  '-Werror',
+  '-pthread',
+  '-D_FILE_OFFSET_BITS=64',
+  '-D_GNU_SOURCE',
+  '-DNAPI_VERSION=9',
+  '-DNODE_ADDON_API_DISABLE_DEPRECATED',
+  '-DNAPI_DISABLE_CPP_EXCEPTIONS',
+  '-isystem',
+  nodeApiHeaders,
+  '-isystem',
+  nodeAddonApi,
+];
+
+if (spawnSync(compiler, ['--version'], { stdio: 'ignore' }).error) {
+  console.error(`orca: no C++ compiler "${compiler}"; install one (Debian: apt-get install g++) or set CXX`);
+  process.exit(1);
+}
+
+mkdirSync(build, { recursive: true });
+const sources = readdirSync(here)
+  .filter((name) => name.endsWith('.cc'))
+  .sort();
+const newestHeader = Math.max(
+  ...readdirSync(here)
+    .filter((name) => /\.(h|js)$/.test(name))
+    .map((name) => statSync(join(here, name)).mtimeMs),
+);
+const modified = (path) => statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? 0;
+
+const stale = sources.filter((name) => {
+  const object = modified(join(build, `${name}.o`));
+  return object < modified(join(here, name)) || object < newestHeader;
+});
+const queue = stale.map((name) => [...flags, '-c', join(here, name), '-o', join(build, `${name}.o`)]);
+await Promise.all(
+  Array.from({ length: availableParallelism() }, async () => {
+    for (let args = queue.shift(); args; args = queue.shift()) await run(args);
+  }),
+);
+if (stale.length > 0 || modified(output) === 0) {
+  const objects = sources.map((name) => join(build, `${name}.o`));
+  await run(['-shared', '-pthread', ...objects, '-o', `${output}.new`]);
+  renameSync(`${output}.new`, output);
+}
+
+function run(args) {
+  return new Promise((resolve) => {
+    const child = spawn(compiler, args, { stdio: 'inherit' });
+    child.on('close', (code) => {
+      if (code === 0) return resolve();
+      console.error(`orca: building the native addon failed; the compiler's message is above`);
+      process.exit(1);
+    });
+  });
+}

@@ -1,0 +1,118 @@
+/**
+ * The typed door to native/build/orca.node. Everything that TypeScript knows of the addon is declared here;
+ * arguments are validated on this side, system calls, threads and memory are on the other.
+ *
+ * A failed system call throws (or rejects with) an Error that has `code` ('ENOSPC'), `errno` (28) and `syscall`.
+ */
+import { createRequire } from 'node:module';
+
+/** Cumulative counters of a session, since it was attached. */
+export interface SessionStats {
+  /** Requests answered, by opcode name (`LOOKUP`, `READ`, …); opcodes never seen are absent. */
+  requests: Record<string, number>;
+  /** Bytes sent in replies to READ. */
+  bytesRead: number;
+  /** READs answered at once, and READs that waited for at least one block. */
+  readHits: number;
+  readMisses: number;
+  /** READs that wait now. */
+  readsWaiting: number;
+  /** Replies with an errno, by its name; ENOSYS, ENOENT and ENODATA are no errors and not counted. */
+  errors: Record<string, number>;
+}
+
+export interface BlockFileOptions {
+  /** Sparse file with the blocks at their offsets; made if missing. */
+  dataPath: string;
+  /** Bitmap of the blocks that are present, mapped shared; made if missing. */
+  mapPath: string;
+  /** Length of the layer VHD in bytes. */
+  size: number;
+  /** Bytes, a power of two, at least 4096. */
+  blockSize: number;
+}
+
+/**
+ * The cached blocks of one layer VHD, shared by all sessions of the process (and, through the files, by other
+ * processes). A block becomes visible only after its bytes are in the file.
+ */
+export interface BlockFile {
+  readonly blocks: number;
+  /**
+   * True when the files were last written under another boot and not closed: every block that they claim may
+   * be lost, so none is present; `wasPresent` tells the claim, and `trust` re-admits a block once verified.
+   */
+  readonly suspect: boolean;
+  has(block: number): boolean;
+  wasPresent(block: number): boolean;
+  trust(block: number): void;
+  /** Number of blocks present. */
+  count(): number;
+  /** Bytes of disk that the data file occupies. */
+  bytesOnDisk(): number;
+  /** The bytes in the data file, present or not, for verification and tests. */
+  read(block: number): Promise<Uint8Array>;
+  /**
+   * Stores a verified block and answers every READ that waited for it. Rejects when the disk refuses it (ENOSPC,
+   * EROFS, EIO); those READs are answered from memory even then.
+   */
+  put(block: number, bytes: Uint8Array): Promise<void>;
+  /** Answers every READ that waits for the block with this errno (a positive number). */
+  fail(block: number, errno: number): void;
+  /** Forgets blocks and frees their disk space; a concurrent READ gets right bytes or waits for a fetch. */
+  evict(firstBlock: number, count: number): void;
+  /** Flushes and marks the files clean. No session may use it any more. */
+  close(): void;
+}
+
+export interface SessionOptions {
+  /** An open /dev/fuse descriptor that is mounted; the session owns it from now on. */
+  fd: number;
+  /** The image index, a file; mapped read-only, checked against its own bounds at every access. */
+  indexPath: string;
+  /** One per device of the image index, in order. */
+  blockFiles: readonly BlockFile[];
+  /** Threads that serve requests; default 2. */
+  threads?: number;
+  /**
+   * True when another process served this descriptor before: skips INIT and asks the kernel to resend what was
+   * in flight (FUSE_NOTIFY_RESEND).
+   */
+  adopt?: boolean;
+  /** Blocks are wanted: a run of absent blocks of one device. Each is asked for once until put() or fail(). */
+  onMiss(device: number, firstBlock: number, count: number): void;
+  /** The kernel ended the connection (unmounted, or aborted) or the session was closed. Called once. */
+  onEnd(reason: 'unmounted' | 'closed' | 'failed', message: string): void;
+}
+
+/** One mount's conversation with the kernel. */
+export interface Session {
+  stats(): SessionStats;
+  /** Stops serving and closes the descriptor; pending READs get EIO. Resolves when the threads have ended. */
+  close(): Promise<void>;
+}
+
+export interface FuseMountOptions {
+  /** What /proc/mounts shows as the device, such as `orca:python:numpy`. */
+  source: string;
+  /** Let other users than the mounter in; default true for root. */
+  allowOther?: boolean;
+}
+
+export interface Addon {
+  /** mount(2). `flags` are MS_* bits. */
+  mount(source: string, target: string, type: string, flags: number, data: string): void;
+  /** umount2(2). `flags` are MNT_* bits. */
+  umount(target: string, flags: number): void;
+  /**
+   * Opens /dev/fuse and mounts it read-only at `target`: with mount(2) for root, otherwise through fusermount3
+   * (which must be on the PATH). Returns the descriptor, ready for a Session.
+   */
+  mountFuse(target: string, options: FuseMountOptions): number;
+  /** Takes or releases flock(2) on an open descriptor; false when another holder prevents it. Never waits. */
+  tryLock(fd: number, kind: 'shared' | 'exclusive' | 'unlock'): boolean;
+  BlockFile: new (options: BlockFileOptions) => BlockFile;
+  Session: new (options: SessionOptions) => Session;
+}
+
+export const addon = createRequire(import.meta.url)('../../../native/build/orca.node') as Addon;

@@ -1,0 +1,35 @@
+/**
+ * Where the bytes of a store come from: the interface that smb, https, file and blob implement.
+ *
+ * A source answers with exactly the bytes asked for or throws a SourceError; it never returns short data, and it
+ * verifies nothing (the cache verifies every block against the block digests).
+ */
+import { OrcaError } from '../errors.js';
+
+export type SourceKind = 'file' | 'smb' | 'https' | 'blob';
+
+/**
+ * Codes: NOT_FOUND, ACCESS_DENIED, BAD_CREDENTIALS, UNREACHABLE, TIMEOUT, CONNECTION_LOST, SHORT_READ,
+ * PROTOCOL, TOO_LARGE, INVALID_URL, CORRUPT, CLOSED. UNREACHABLE, TIMEOUT and CONNECTION_LOST are retryable.
+ */
+export class SourceError extends OrcaError {}
+
+/** One layer VHD, open for reading. */
+export interface LayerHandle {
+  /** Length of the layer VHD in bytes, footer included. */
+  readonly size: number;
+  /** `length` bytes at `offset`, both within `size`. Many reads may be outstanding at once. */
+  read(offset: number, length: number, signal?: AbortSignal): Promise<Uint8Array>;
+  close(): Promise<void>;
+}
+
+export interface Source {
+  readonly kind: SourceKind;
+  /** For messages: a path or a URL without user and password. */
+  readonly location: string;
+  /** A whole small file of the store, by its path in the store; TOO_LARGE beyond `maxBytes`. */
+  readFile(path: string, maxBytes: number, signal?: AbortSignal): Promise<Uint8Array>;
+  /** Opens a layer VHD by diffID (`sha256:…`). A handle survives reconnects of its source. */
+  openLayer(diffID: string, signal?: AbortSignal): Promise<LayerHandle>;
+  close(): Promise<void>;
+}
