@@ -1,0 +1,110 @@
+/** How the extents of a regular file are stored: as one run of blocks, or as a table of equal chunks. */
+import { ErofsError } from './erofs-error.js';
+import { CHUNK_BLOCK_BITS, CHUNK_INDEXES, chunkIndex, NULL_BLOCK } from './format.js';
+import { viewOf } from './record.js';
+import { BLOCK_SIZE, type FileExtent, type RegularFile } from './tree.js';
+
+/**
+ * Bytes of one file's chunk table: a sparse file of 1 TiB whose data begins at an odd block would ask for 2 GiB.
+ * 64 MiB describe 32 GiB in the smallest chunks.
+ */
+const TABLE_MAX = 64 << 20;
+
+export type FileLayout =
+  | { kind: 'plain'; block: number }
+  /** `bits` is log2 of chunk size ÷ block size; `extents` are in order, joined where they continue each other. */
+  | { kind: 'chunks'; bits: number; count: number; extents: readonly FileExtent[] };
+
+/** Blocks that each device has; `[0]` is the end of the data on the image itself. */
+export type DeviceBlocks = readonly number[];
+
+function joinExtents(file: RegularFile, devices: DeviceBlocks): FileExtent[] {
+  const fileBlocks = Math.ceil(file.size / BLOCK_SIZE);
+  const joined: FileExtent[] = [];
+  let end = 0;
+  for (const extent of file.extents) {
+    const start = extent.fileOffset / BLOCK_SIZE;
+    if (!Number.isInteger(start) || start < end || extent.blocks < 1 || start + extent.blocks > fileBlocks) {
+      throw new ErofsError('INVALID_TREE', 'extents of a file are misplaced, overlap or exceed its size');
+    }
+    end = start + extent.blocks;
+    const limit = devices[extent.device];
+    const first = extent.device === 0 ? 1 : 0;
+    if (limit === undefined || extent.block < first || extent.block + extent.blocks > limit) {
+      throw new ErofsError('INVALID_TREE', `an extent lies outside of device ${extent.device}`);
+    }
+    const last = joined.at(-1);
+    if (
+      last !== undefined &&
+      last.device === extent.device &&
+      last.fileOffset + last.blocks * BLOCK_SIZE === extent.fileOffset &&
+      last.block + last.blocks === extent.block
+    ) {
+      joined[joined.length - 1] = { ...last, blocks: last.blocks + extent.blocks };
+    } else {
+      joined.push(extent);
+    }
+  }
+  return joined;
+}
+
+/** log2 of the largest power of two that divides `value`, which is not 0. */
+function trailingZeros(value: number): number {
+  let bits = 0;
+  let rest = value;
+  while (rest % 2 === 0) {
+    rest /= 2;
+    bits++;
+  }
+  return bits;
+}
+
+/** Decides how a file is stored, with the largest chunks that its extents allow. */
+export function planFile(file: RegularFile, devices: DeviceBlocks): FileLayout {
+  const fileBlocks = Math.ceil(file.size / BLOCK_SIZE);
+  if (!Number.isSafeInteger(file.size) || file.size < 0) {
+    throw new ErofsError('INVALID_TREE', `a file has the size ${file.size}`);
+  }
+  const extents = joinExtents(file, devices);
+  const only = extents[0];
+  if (fileBlocks === 0) return { kind: 'plain', block: 0 };
+  if (extents.length === 1 && only?.device === 0 && only.blocks === fileBlocks) {
+    return { kind: 'plain', block: only.block };
+  }
+  let bits = Math.min(Math.ceil(Math.log2(fileBlocks)), CHUNK_BLOCK_BITS);
+  for (const extent of extents) {
+    const start = extent.fileOffset / BLOCK_SIZE;
+    const end = start + extent.blocks;
+    if (start > 0) bits = Math.min(bits, trailingZeros(start));
+    if (end < fileBlocks) bits = Math.min(bits, trailingZeros(end));
+  }
+  const count = Math.ceil(fileBlocks / 2 ** bits);
+  if (count * chunkIndex.size > TABLE_MAX) {
+    throw new ErofsError('TOO_LARGE', `a sparse file of ${file.size} bytes needs ${count} chunks`);
+  }
+  return { kind: 'chunks', bits, count, extents };
+}
+
+/** The value of the inode's chunk format. */
+export function chunkFormat(bits: number): number {
+  return bits | CHUNK_INDEXES;
+}
+
+/** The table of 8-byte chunk indexes. */
+export function encodeChunks(layout: FileLayout & { kind: 'chunks' }): Uint8Array {
+  const table = new Uint8Array(layout.count * chunkIndex.size);
+  const view = viewOf(table);
+  const { device, block } = chunkIndex.fields;
+  const chunkBlocks = 2 ** layout.bits;
+  let chunk = 0;
+  for (const extent of layout.extents) {
+    const first = extent.fileOffset / BLOCK_SIZE / chunkBlocks;
+    for (; chunk < first; chunk++) block.set(view, chunk * chunkIndex.size, NULL_BLOCK);
+    for (let done = 0; done < extent.blocks; done += chunkBlocks, chunk++) {
+      device.set(view, chunk * chunkIndex.size, extent.device);
+      block.set(view, chunk * chunkIndex.size, extent.block + done);
+    }
+  }
+  for (; chunk < layout.count; chunk++) block.set(view, chunk * chunkIndex.size, NULL_BLOCK);
+  return table;
+}

@@ -1,0 +1,146 @@
+/**
+ * Where everything of an image will lie, decided before a byte is written. The metadata area holds, in order:
+ * the device table, the inode records, and what does not fit behind its inode (blocks of directories and long
+ * link targets). An inode record is the inode, its xattrs, and its chunk table or inline tail.
+ */
+import { type DeviceBlocks, type FileLayout, planFile } from './chunks.js';
+import { type DirectoryPlan, planDirectory } from './directory-blocks.js';
+import { ErofsError } from './erofs-error.js';
+import { chunkIndex, deviceSlot, extendedInode, SLOT_SIZE, TARGET_MAX } from './format.js';
+import { BLOCK_SIZE, type Directory, type Inode } from './tree.js';
+import { xattrAreaSize } from './xattrs.js';
+
+/** The content of an inode that is not another inode's. */
+export type Content =
+  | { kind: 'none' }
+  | { kind: 'file'; layout: FileLayout }
+  | { kind: 'directory'; plan: DirectoryPlan; inline: boolean; block: number }
+  | { kind: 'symlink'; inline: boolean; block: number };
+
+export interface InodePlan {
+  readonly inode: Inode;
+  readonly content: Content;
+  /** Bytes from the start of the metadata area, a multiple of SLOT_SIZE. */
+  readonly position: number;
+  readonly xattrSize: number;
+  /** Names that refer to it; for a directory 2 and the number of its subdirectories. */
+  nlink: number;
+  /** Of a directory: the one that it is in. */
+  readonly parent: InodePlan | undefined;
+}
+
+export interface Layout {
+  /** In the order of their positions; the root is the first. */
+  readonly inodes: readonly InodePlan[];
+  readonly planOf: (inode: Inode) => InodePlan;
+  /** Bytes from the start of the metadata area: where inode records end and the blocks begin; their end. */
+  readonly recordsEnd: number;
+  readonly blocksStart: number;
+  readonly end: number;
+}
+
+function alignUp(value: number, unit: number): number {
+  return Math.ceil(value / unit) * unit;
+}
+
+/** A nid of 0 means "none" in places (packed_nid, d_ino); the first inode of an image without devices gets 1. */
+function firstInode(devices: number): number {
+  return Math.max(devices * deviceSlot.size, SLOT_SIZE);
+}
+
+/**
+ * The smaller of two places for the last part (`tail` bytes) of a directory or link target: behind the inode,
+ * where the whole record must lie in one block (the kernel refuses a tail that crosses), or in a block of its own.
+ */
+function placeTail(cursor: number, head: number, tail: number): { inline: boolean; position: number } {
+  const record = head + tail;
+  if (tail === 0 || tail >= BLOCK_SIZE || record > BLOCK_SIZE) return { inline: false, position: cursor };
+  const room = BLOCK_SIZE - (cursor % BLOCK_SIZE);
+  if (record <= room) return { inline: true, position: cursor };
+  return room + tail < BLOCK_SIZE
+    ? { inline: true, position: cursor + room }
+    : { inline: false, position: cursor };
+}
+
+/** Plans the metadata of a tree; `metadataBlock` is the block that it begins with. */
+export function planLayout(root: Directory, devices: DeviceBlocks, metadataBlock: number): Layout {
+  const plans = new Map<Inode, InodePlan>();
+  const inodes: InodePlan[] = [];
+  let cursor = firstInode(devices.length - 1);
+  let blocks = 0;
+
+  const place = (inode: Inode, parent: InodePlan | undefined): InodePlan => {
+    const xattrSize = xattrAreaSize(inode.xattrs);
+    const head = extendedInode.size + xattrSize;
+    let position = cursor;
+    let size = head;
+    let content: Content = { kind: 'none' };
+    if (inode.kind === 'file') {
+      const layout = planFile(inode, devices);
+      content = { kind: 'file', layout };
+      if (layout.kind === 'chunks') size = alignUp(head, chunkIndex.size) + layout.count * chunkIndex.size;
+    } else if (inode.kind === 'directory' || inode.kind === 'symlink') {
+      const plan = inode.kind === 'directory' ? planDirectory(inode) : undefined;
+      const length = plan?.size ?? targetLength(inode);
+      const tail = length % BLOCK_SIZE;
+      const placed = placeTail(cursor, head, tail);
+      position = placed.position;
+      if (placed.inline) size = head + tail;
+      const ownBlocks = placed.inline ? Math.floor(length / BLOCK_SIZE) : Math.ceil(length / BLOCK_SIZE);
+      content = plan
+        ? { kind: 'directory', plan, inline: placed.inline, block: blocks }
+        : { kind: 'symlink', inline: placed.inline, block: blocks };
+      blocks += ownBlocks;
+    }
+    const planned = {
+      inode,
+      content,
+      position,
+      xattrSize,
+      nlink: inode.kind === 'directory' ? 2 : 1,
+      parent,
+    };
+    plans.set(inode, planned);
+    inodes.push(planned);
+    cursor = alignUp(position + size, SLOT_SIZE);
+    return planned;
+  };
+
+  place(root, undefined);
+  for (let index = 0; index < inodes.length; index++) {
+    const directory = inodes[index] as InodePlan;
+    if (directory.content.kind !== 'directory') continue;
+    const { children } = directory.inode as Directory;
+    for (const name of directory.content.plan.names) {
+      const child = children.get(name);
+      if (child === undefined) continue;
+      const known = plans.get(child);
+      if (child.kind === 'directory') {
+        if (known !== undefined)
+          throw new ErofsError('INVALID_TREE', `the directory ${name} is linked twice`);
+        directory.nlink++;
+      } else if (known !== undefined) {
+        known.nlink++;
+        continue;
+      }
+      place(child, child.kind === 'directory' ? directory : undefined);
+    }
+  }
+
+  const blocksStart = alignUp(cursor, BLOCK_SIZE);
+  const end = blocksStart + blocks * BLOCK_SIZE;
+  const firstBlock = metadataBlock + blocksStart / BLOCK_SIZE;
+  for (const { content } of inodes) {
+    if (content.kind === 'directory' || content.kind === 'symlink') content.block += firstBlock;
+  }
+  const planOf = (inode: Inode): InodePlan => plans.get(inode) as InodePlan;
+  return { inodes, planOf, recordsEnd: cursor, blocksStart, end };
+}
+
+function targetLength(inode: Inode): number {
+  const length = inode.kind === 'symlink' ? inode.target.length : 0;
+  if (length < 1 || length > TARGET_MAX) {
+    throw new ErofsError('INVALID_TREE', `a symbolic link has a target of ${length} bytes`);
+  }
+  return length;
+}
