@@ -1,0 +1,95 @@
+/**
+ * The teleport artifact: an OCI image manifest with `artifactType` that ties image index and block digests to the
+ * image manifest it is about (docs/FORMAT.md, "Teleport artifact"; OCI image-spec manifest.md, "Guidelines for
+ * Artifact Usage").
+ */
+import { digestOf, isDigest, printable } from '../oci/digest.js';
+import { type Descriptor, encodeManifest, MEDIA_TYPE, parseManifest } from '../oci/manifest.js';
+import { ImageError } from './image-error.js';
+
+export const TELEPORT_TYPE = 'application/vnd.orca.teleport.v1+json';
+export const IMAGE_INDEX_TYPE = 'application/vnd.orca.image-index.v1+erofs';
+export const BLOCK_DIGESTS_TYPE = 'application/vnd.orca.block-digests.v1';
+const DIFF_ID_ANNOTATION = 'dev.orca.layer.diffid';
+
+/** About 150 bytes per file: an image of seven million files. It is mapped as a whole, so the cap is on memory. */
+export const MAX_IMAGE_INDEX_BYTES = 2 ** 30;
+/** 32 bytes per block: a layer of 1 TiB in blocks of 128 KiB. */
+export const MAX_BLOCK_DIGESTS_BYTES = 2 ** 28;
+
+/** The `{}` that an artifact without configuration has as its config (OCI image-spec, "Empty Descriptor"). */
+export const EMPTY_CONFIG: Uint8Array = Buffer.from('{}');
+
+export interface LayerDigests {
+  diffID: string;
+  descriptor: Descriptor;
+}
+
+export interface TeleportArtifact {
+  /** The image manifest. */
+  subject: Descriptor;
+  imageIndex: Descriptor;
+  /** One per device of the image index, in device order. */
+  digests: LayerDigests[];
+}
+
+/** The bytes of the artifact's manifest; the same artifact gives the same bytes. */
+export function encodeTeleportArtifact(artifact: TeleportArtifact): Uint8Array {
+  return encodeManifest({
+    mediaType: MEDIA_TYPE.manifest,
+    artifactType: TELEPORT_TYPE,
+    config: { mediaType: MEDIA_TYPE.empty, digest: digestOf(EMPTY_CONFIG), size: EMPTY_CONFIG.length },
+    layers: [
+      plain(artifact.imageIndex, IMAGE_INDEX_TYPE),
+      ...artifact.digests.map(({ diffID, descriptor }) => ({
+        ...plain(descriptor, BLOCK_DIGESTS_TYPE),
+        annotations: { [DIFF_ID_ANNOTATION]: diffID },
+      })),
+    ],
+    subject: plain(artifact.subject, artifact.subject.mediaType),
+  });
+}
+
+function plain({ digest, size }: Descriptor, mediaType: string): Descriptor {
+  return { mediaType, digest, size };
+}
+
+/**
+ * Decodes and checks the manifest of a teleport artifact. Layers of other media types are left out, so that later
+ * versions can add some. Throws ImageError INVALID_ARTIFACT or TOO_LARGE, or what parseManifest throws.
+ */
+export function parseTeleportArtifact(bytes: Uint8Array, what = 'teleport artifact'): TeleportArtifact {
+  const manifest = parseManifest(bytes, what);
+  const invalid = (why: string) =>
+    new ImageError('INVALID_ARTIFACT', `${what}: ${why}; expand the image again`);
+  if (manifest.artifactType !== TELEPORT_TYPE) {
+    throw invalid(`artifactType is ${printable(String(manifest.artifactType))}, not ${TELEPORT_TYPE}`);
+  }
+  if (manifest.subject === undefined) throw invalid('it has no subject');
+  const imageIndex = manifest.layers[0];
+  if (imageIndex?.mediaType !== IMAGE_INDEX_TYPE) throw invalid('its first layer is not an image index');
+  if (manifest.layers.filter(({ mediaType }) => mediaType === IMAGE_INDEX_TYPE).length > 1) {
+    throw invalid('it has more than one image index');
+  }
+  checkCap(imageIndex, MAX_IMAGE_INDEX_BYTES, what);
+
+  const digests: LayerDigests[] = [];
+  const seen = new Set<string>();
+  for (const descriptor of manifest.layers) {
+    if (descriptor.mediaType !== BLOCK_DIGESTS_TYPE) continue;
+    const diffID = descriptor.annotations?.[DIFF_ID_ANNOTATION] ?? '';
+    if (!isDigest(diffID) || !diffID.startsWith('sha256:')) {
+      throw invalid(`${DIFF_ID_ANNOTATION} ${printable(diffID)} is not a sha256 digest`);
+    }
+    if (seen.has(diffID)) throw invalid(`layer ${diffID} appears twice`);
+    seen.add(diffID);
+    checkCap(descriptor, MAX_BLOCK_DIGESTS_BYTES, what);
+    digests.push({ diffID, descriptor });
+  }
+  return { subject: manifest.subject, imageIndex, digests };
+}
+
+function checkCap({ digest, size }: Descriptor, cap: number, what: string): void {
+  if (size > cap)
+    throw new ImageError('TOO_LARGE', `${what}: blob ${digest} has ${size} bytes, more than ${cap}`);
+}
