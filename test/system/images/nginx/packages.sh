@@ -1,0 +1,1 @@
+apt-get -qq install --no-install-recommends nginx-light
