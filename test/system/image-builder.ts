@@ -46,7 +46,6 @@ interface Layer {
 /** Directory for what tests and benchmarks build once and keep. */
 export const testCache = process.env['ORCA_TEST_CACHE'] ?? join(tmpdir(), 'orca-test-cache');
 
-const mirror = 'http://deb.debian.org/debian';
 const suite = 'bookworm';
 const sources = new URL('../../../test/system/images/', import.meta.url).pathname;
 const noDocumentation = ['man', 'doc', 'info', 'locale'].map(
@@ -55,7 +54,7 @@ const noDocumentation = ['man', 'doc', 'info', 'locale'].map(
 
 /** The OCI layout directory of an image; its tag is the image's name. */
 export async function builtImage(name: string, recipe: ImageRecipe): Promise<string> {
-  const base = join(testCache, `base-${await recipeKey('base', { mirror, suite, noDocumentation })}`);
+  const base = join(testCache, `base-${await recipeKey('base', { suite, noDocumentation })}`);
   const image = join(testCache, `${name}-${await recipeKey(name, { base: basename(base), recipe })}`);
   if (await exists(image)) return image;
   if (process.getuid?.() !== 0) throw new Error(`building the test image ${name} takes root`);
@@ -79,7 +78,7 @@ async function buildBase(work: string, base: string): Promise<void> {
   await mkdir(join(made, 'apt', 'lists', 'partial'), { recursive: true });
   await mkdir(join(made, 'apt', 'cache', 'archives', 'partial'), { recursive: true });
   const options = ['--mode=root', '--variant=minbase', '--format=directory', '--quiet', ...noDocumentation];
-  await run('mmdebstrap', [...options, suite, rootfs, mirror]);
+  await run('mmdebstrap', [...options, suite, rootfs]);
   await writeFile(join(rootfs, 'etc', 'resolv.conf'), '');
   await writeFile(join(rootfs, 'etc', 'hostname'), 'orca\n');
   await writeFile(join(rootfs, 'usr', 'sbin', 'policy-rc.d'), '#!/bin/sh\nexit 101\n', { mode: 0o755 });
