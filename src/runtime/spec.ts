@@ -3,23 +3,13 @@
  * to be read from the image or the host is passed in.
  */
 import { posix } from 'node:path';
+import type { ProcessConfig } from '../oci/image-config.js';
 import { DEFAULT_CAPABILITIES, DEFAULT_MOUNTS, MASKED_PATHS, READONLY_PATHS } from './defaults.js';
 import { buildEnvironment } from './environment.js';
 import { RuntimeError } from './runtime-error.js';
 import type { RuntimeSpec, Seccomp, SpecMount } from './spec-types.js';
 import type { ProcessUser } from './user-database.js';
 import type { Volume } from './volume.js';
-
-/** `config` of an OCI image configuration (image-spec config.md), as far as it says how to run; null is absent. */
-export interface ImageRuntimeConfig {
-  User?: string | null | undefined;
-  Env?: readonly string[] | null | undefined;
-  Entrypoint?: readonly string[] | null | undefined;
-  Cmd?: readonly string[] | null | undefined;
-  WorkingDir?: string | null | undefined;
-  StopSignal?: string | null | undefined;
-  Labels?: Readonly<Record<string, string>> | null | undefined;
-}
 
 export type Network = 'host' | 'none';
 
@@ -37,7 +27,7 @@ export interface ProcessOptions {
 
 export interface SpecInput {
   id: string;
-  config: ImageRuntimeConfig;
+  config: ProcessConfig;
   options: ProcessOptions;
   user: ProcessUser;
   hostname: string;
@@ -67,7 +57,7 @@ export function buildSpec(input: SpecInput): RuntimeSpec {
       env: buildEnvironment({
         hostname: input.hostname,
         terminal: options.terminal,
-        image: config.Env ?? [],
+        image: config.env,
         options: options.environment,
         host: input.hostEnvironment,
         home: user.home,
@@ -105,8 +95,8 @@ export function buildSpec(input: SpecInput): RuntimeSpec {
 }
 
 /** Entrypoint, then the user's command or, without one, Cmd. NO_COMMAND when that is nothing. */
-export function processArguments(config: ImageRuntimeConfig, command: readonly string[]): string[] {
-  const args = [...(config.Entrypoint ?? []), ...(command.length > 0 ? command : (config.Cmd ?? []))];
+export function processArguments(config: ProcessConfig, command: readonly string[]): string[] {
+  const args = [...(config.entrypoint ?? []), ...(command.length > 0 ? command : (config.cmd ?? []))];
   if (args.length === 0 || args[0] === '') {
     throw new RuntimeError('NO_COMMAND', 'the image names no command to run; give one after the image name');
   }
@@ -114,8 +104,8 @@ export function processArguments(config: ImageRuntimeConfig, command: readonly s
 }
 
 /** Absolute and normalised; runc makes it in the container if it is missing. */
-export function workingDirectory(config: ImageRuntimeConfig, option: string | undefined): string {
-  const directory = option ?? (config.WorkingDir || '/');
+export function workingDirectory(config: ProcessConfig, option: string | undefined): string {
+  const directory = option ?? (config.workingDir || '/');
   if (!directory.startsWith('/')) {
     const origin = option === undefined ? "the image's working directory" : '-w';
     throw new RuntimeError(
@@ -160,10 +150,10 @@ function mounts(input: SpecInput): SpecMount[] {
 }
 
 /** The signal to stop the container with is kept where image-spec conversion.md puts it. */
-function annotations(config: ImageRuntimeConfig): Record<string, string> {
+function annotations(config: ProcessConfig): Record<string, string> {
   return {
-    ...config.Labels,
-    ...(config.StopSignal ? { 'org.opencontainers.image.stopSignal': config.StopSignal } : {}),
+    ...config.labels,
+    ...(config.stopSignal ? { 'org.opencontainers.image.stopSignal': config.stopSignal } : {}),
   };
 }
 

@@ -1,0 +1,93 @@
+/**
+ * What signals to `orca run` do: before the container runs they end the start; then they are passed on.
+ *
+ * The first process of a pid namespace ignores every signal that it has no handler for, so that Ctrl-C would do
+ * nothing to a plain `sleep`. Here a signal that asks to end, and that the container neither catches nor ignores,
+ * ends it, as it would end the same program outside; and the third such signal ends it whatever it does.
+ */
+import { readFile } from 'node:fs/promises';
+import { constants } from 'node:os';
+import { log } from '../telemetry/logger.js';
+import { type RuncProcess, signalStatus } from './runc.js';
+import { RuntimeError } from './runtime-error.js';
+
+const ENDING = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT'] as const;
+const OTHERS = ['SIGUSR1', 'SIGUSR2', 'SIGWINCH', 'SIGCONT'] as const;
+const INSISTENCE = 3;
+
+type Relayed = (typeof ENDING)[number] | (typeof OTHERS)[number];
+
+export class SignalRelay {
+  readonly #starting = new AbortController();
+  readonly #listeners: [Relayed, () => void][];
+  #process: RuncProcess | undefined;
+  #count = 0;
+  #killedBy: NodeJS.Signals | undefined;
+
+  constructor() {
+    this.#listeners = [...ENDING, ...OTHERS].map((signal) => [signal, () => void this.#receive(signal)]);
+    for (const [signal, listener] of this.#listeners) process.on(signal, listener);
+  }
+
+  /** Aborted, with a RuntimeError INTERRUPTED as reason, by a signal that comes before `passTo`. */
+  get starting(): AbortSignal {
+    return this.#starting.signal;
+  }
+
+  /** From now on signals go to the container. */
+  passTo(process: RuncProcess): void {
+    this.#process = process;
+  }
+
+  /** The exit code, when it was us who killed the container for a signal. */
+  get exitCode(): number | undefined {
+    return this.#killedBy === undefined ? undefined : signalStatus(this.#killedBy);
+  }
+
+  close(): void {
+    for (const [signal, listener] of this.#listeners) process.off(signal, listener);
+  }
+
+  async #receive(signal: Relayed): Promise<void> {
+    const ending = (ENDING as readonly string[]).includes(signal);
+    if (ending) this.#count += 1;
+    if (this.#process === undefined) {
+      if (ending) this.#starting.abort(new InterruptedError(signal));
+      return;
+    }
+    const pid = ending ? await this.#process.initPid() : undefined;
+    if (pid !== undefined && (this.#count >= INSISTENCE || (await isDefault(pid, signal)))) {
+      log.debug('ending the container', { signal, pid });
+      this.#killedBy ??= signal;
+      kill(pid);
+    } else {
+      this.#process.signal(signal);
+    }
+  }
+}
+
+/** A signal came before the container ran. */
+export class InterruptedError extends RuntimeError {
+  readonly exitCode: number;
+
+  constructor(signal: NodeJS.Signals) {
+    super('INTERRUPTED', `interrupted by ${signal} before the container ran`);
+    this.exitCode = signalStatus(signal);
+  }
+}
+
+/** True when the process has neither a handler for the signal nor ignores it (proc_pid_status(5)). */
+async function isDefault(pid: number, signal: NodeJS.Signals): Promise<boolean> {
+  const status = await readFile(`/proc/${pid}/status`, 'utf8').catch(() => '');
+  const bit = 1n << BigInt(constants.signals[signal] - 1);
+  const masks = [...status.matchAll(/^Sig(?:Ign|Cgt):\s*([0-9a-f]+)$/gm)].map((match) =>
+    BigInt(`0x${match[1]}`),
+  );
+  return masks.length === 2 && masks.every((mask) => (mask & bit) === 0n);
+}
+
+function kill(pid: number): void {
+  try {
+    process.kill(pid, 'SIGKILL');
+  } catch {}
+}
