@@ -1,0 +1,73 @@
+/**
+ * Small blobs (manifests, configs, image indexes, block digests) kept by digest under CACHE/blobs/sha256.
+ *
+ * What is read is verified, so a file that a crash or somebody else has spoilt counts as missing; that is why
+ * nothing is fsynced here.
+ */
+import { randomBytes } from 'node:crypto';
+import { access, open, readFile, rename, rm, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { type Expected, parseDigest, verifyBytes } from '../oci/digest.js';
+import { SourceError } from './source.js';
+
+export class BlobCache {
+  readonly #directory: string;
+
+  /** `cacheDir` has `blobs/sha256` in it already. */
+  constructor(cacheDir: string) {
+    this.#directory = join(cacheDir, 'blobs', 'sha256');
+  }
+
+  /** Where the blob is when it is there. sha256 only: no other digests lead to what is kept. */
+  path(digest: string): string {
+    const { algorithm, hex } = parseDigest(digest);
+    if (algorithm !== 'sha256') throw new SourceError('PROTOCOL', `${digest} is not a sha256 digest`);
+    return join(this.#directory, hex);
+  }
+
+  /** The verified blob, or undefined when it is missing or spoilt. */
+  async read(expected: Expected, what: string): Promise<Uint8Array | undefined> {
+    const path = this.path(expected.digest);
+    try {
+      if ((await stat(path)).size !== expected.size) return undefined;
+      const bytes = await readFile(path);
+      verifyBytes(bytes, expected, what);
+      return bytes;
+    } catch {
+      return undefined;
+    }
+  }
+
+  /** Keeps a blob that has been verified. Throws SourceError CACHE_UNWRITABLE. */
+  async write(digest: string, bytes: Uint8Array): Promise<void> {
+    const path = this.path(digest);
+    const temporary = `${path}.${process.pid}.${randomBytes(4).toString('hex')}`;
+    try {
+      const file = await open(temporary, 'wx', 0o600);
+      try {
+        await file.writeFile(bytes);
+      } finally {
+        await file.close();
+      }
+      await rename(temporary, path);
+    } catch (cause) {
+      await rm(temporary, { force: true }).catch(() => undefined);
+      const reason = (cause as NodeJS.ErrnoException).code ?? (cause as Error).message;
+      throw new SourceError(
+        'CACHE_UNWRITABLE',
+        `${path} cannot be written (${reason}): make room, or use --cache`,
+        {
+          cause,
+        },
+      );
+    }
+  }
+
+  async ensure(digest: string, bytes: Uint8Array): Promise<void> {
+    const there = await access(this.path(digest)).then(
+      () => true,
+      () => false,
+    );
+    if (!there) await this.write(digest, bytes);
+  }
+}
