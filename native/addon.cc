@@ -1,6 +1,71 @@
-// Entry point of the addon: registers what the other files of this folder export.
-#include <napi.h>
+#include "addon.h"
 
-static Napi::Object Init(Napi::Env, Napi::Object exports) { return exports; }
+#include <cstring>
+
+#include "addon-block-file.h"
+
+namespace orca {
+namespace {
+
+/// pwrite(2) into the page cache is quick; two threads keep one slow disk from holding up the other.
+constexpr size_t kPoolThreads = 2;
+/// Blocks that the disk refused: enough for the READs of a few processes at 1 MiB of read-ahead each.
+constexpr size_t kMemoryBytes = 16 << 20;
+
+Napi::Object init(Napi::Env env, Napi::Object exports) {
+  env.SetInstanceData(new Addon(env));
+  // Added after the thread-safe function's own hook, so it runs before that one is gone.
+  env.AddCleanupHook([](Addon* addon) { addon->shutDown(); }, &Addon::of(env));
+  defineSys(env, exports);
+  defineBlockFile(env, exports);
+  return exports;
+}
+
+}  // namespace
+
+Addon::Addon(Napi::Env env)
+    : env(env), main(env), pool(kPoolThreads), memory(std::make_shared<MemoryBlocks>(kMemoryBytes)) {}
+
+Napi::Value Addon::async(Napi::Object kept, std::function<std::function<Napi::Value(Napi::Env)>(Failure&)> work) {
+  const uint64_t id = nextCall_++;
+  const auto [call, fresh] = calls_.emplace(
+      id, Call{Napi::Promise::Deferred::New(env), kept.IsEmpty() ? Napi::ObjectReference() : Napi::Persistent(kept)});
+  main.ref();
+  pool.run([this, id, work = std::move(work)] {
+    Failure failure;
+    auto result = work(failure);
+    main.post([this, id, failure = std::move(failure), result = std::move(result)](Napi::Env env) {
+      const Napi::HandleScope scope(env);
+      auto ended = calls_.extract(id);
+      main.unref();
+      const auto& deferred = ended.mapped().deferred;
+      if (failure)
+        deferred.Reject(errorOf(env, failure).Value());
+      else
+        deferred.Resolve(result(env));
+    });
+  });
+  return call->second.deferred.Promise();
+}
+
+void Addon::shutDown() {
+  pool.stop();
+  for (auto* file : blockFiles) file->shutDown();
+}
+
+Napi::Error errorOf(Napi::Env env, const Failure& failure) {
+  const std::string code = errnoName(failure.code);
+  std::string message = code + ": " + strerror(failure.code) + ", " + failure.call;
+  if (!failure.subject.empty()) message += " '" + failure.subject + "'";
+  Napi::Error error = Napi::Error::New(env, message);
+  error.Set("code", code);
+  error.Set("errno", Napi::Number::New(env, failure.code));
+  error.Set("syscall", Napi::String::New(env, failure.call));
+  return error;
+}
+
+}  // namespace orca
+
+static Napi::Object Init(Napi::Env env, Napi::Object exports) { return orca::init(env, exports); }
 
 NODE_API_MODULE(orca, Init)

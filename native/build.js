@@ -4,6 +4,7 @@
 // every supported Node version, and neither node-gyp, Python, make nor a download of Node's headers is needed.
 import { spawn, spawnSync } from 'node:child_process';
 import { mkdirSync, readdirSync, renameSync, statSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import { availableParallelism } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -13,7 +14,8 @@ const here = dirname(fileURLToPath(import.meta.url));
 const build = join(here, 'build');
 const output = join(build, 'orca.node');
 const compiler = process.env.CXX ?? 'c++';
-const nodeAddonApi = join(here, '..', 'node_modules', 'node-addon-api');
+// Resolved as Node resolves it, since npm hoists it when orca is itself a dependency.
+const nodeAddonApi = dirname(createRequire(import.meta.url).resolve('node-addon-api'));
 
 const flags = [
   '-std=c++20',

@@ -4,7 +4,9 @@
  *
  * A failed system call throws (or rejects with) an Error that has `code` ('ENOSPC'), `errno` (28) and `syscall`.
  */
-import { createRequire } from 'node:module';
+import { binding } from './binding.js';
+import { BlockFile as CheckedBlockFile } from './block-file.js';
+import { checkInteger, checkOptions, checkString, checkText, MAX_INT } from './check.js';
 
 /** Cumulative counters of a session, since it was attached. */
 export interface SessionStats {
@@ -54,12 +56,16 @@ export interface BlockFile {
   read(block: number): Promise<Uint8Array>;
   /**
    * Stores a verified block and answers every READ that waited for it. Rejects when the disk refuses it (ENOSPC,
-   * EROFS, EIO); those READs are answered from memory even then.
+   * EROFS, EIO); those READs are answered from memory even then. The bytes must not be changed, nor their buffer
+   * transferred, before the promise settles.
    */
   put(block: number, bytes: Uint8Array): Promise<void>;
   /** Answers every READ that waits for the block with this errno (a positive number). */
   fail(block: number, errno: number): void;
-  /** Forgets blocks and frees their disk space; a concurrent READ gets right bytes or waits for a fetch. */
+  /**
+   * Forgets blocks and frees their disk space; a concurrent READ gets right bytes or waits for a fetch. A block
+   * that is being put at this moment, here or in another process, stays.
+   */
   evict(firstBlock: number, count: number): void;
   /** Flushes and marks the files clean. No session may use it any more. */
   close(): void;
@@ -97,6 +103,11 @@ export interface FuseMountOptions {
   source: string;
   /** Let other users than the mounter in; default true for root. */
   allowOther?: boolean;
+  /**
+   * Honour setuid bits and file capabilities of the image on this mount itself; default false, and only root can.
+   * An overlay over the mount honours them in any case.
+   */
+  allowSuid?: boolean;
 }
 
 export interface Addon {
@@ -111,8 +122,40 @@ export interface Addon {
   mountFuse(target: string, options: FuseMountOptions): number;
   /** Takes or releases flock(2) on an open descriptor; false when another holder prevents it. Never waits. */
   tryLock(fd: number, kind: 'shared' | 'exclusive' | 'unlock'): boolean;
+  /** Two connected SOCK_SEQPACKET descriptors: in tests, a Session serves one and the test plays the kernel. */
+  socketPair(): [number, number];
   BlockFile: new (options: BlockFileOptions) => BlockFile;
   Session: new (options: SessionOptions) => Session;
 }
 
-export const addon = createRequire(import.meta.url)('../../../native/build/orca.node') as Addon;
+export const addon: Addon = {
+  mount(source, target, type, flags, data) {
+    checkText(source, 'source');
+    checkText(target, 'target');
+    checkText(type, 'type');
+    checkInteger(flags, 'flags', 0, 0xffffffff);
+    checkString(data, 'data');
+    binding.mount(source, target, type, flags, data);
+  },
+  umount(target, flags) {
+    checkText(target, 'target');
+    checkInteger(flags, 'flags', 0, MAX_INT);
+    binding.umount(target, flags);
+  },
+  mountFuse(target, options) {
+    checkText(target, 'target');
+    checkOptions(options);
+    checkText(options.source, 'source');
+    const allowOther = options.allowOther ?? process.geteuid?.() === 0;
+    return binding.mountFuse(target, options.source, allowOther, options.allowSuid ?? false);
+  },
+  tryLock(fd, kind) {
+    checkInteger(fd, 'fd', 0, MAX_INT);
+    if (kind !== 'shared' && kind !== 'exclusive' && kind !== 'unlock')
+      throw new TypeError(`unknown lock ${kind}`);
+    return binding.tryLock(fd, kind);
+  },
+  socketPair: () => binding.socketPair(),
+  BlockFile: CheckedBlockFile,
+  Session: undefined as unknown as Addon['Session'],
+};

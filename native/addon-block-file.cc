@@ -1,0 +1,124 @@
+#include "addon-block-file.h"
+
+#include <cstring>
+
+namespace orca {
+namespace {
+
+constexpr napi_type_tag kTag{0x6f7263612d626c6b, 0x8d6a2f10c4e57b93};
+
+uint64_t number(const Napi::Value& value) { return static_cast<uint64_t>(value.As<Napi::Number>().Int64Value()); }
+
+void throwIf(Napi::Env env, const Failure& failure) {
+  if (failure) errorOf(env, failure).ThrowAsJavaScriptException();
+}
+
+}  // namespace
+
+BlockFileObject::BlockFileObject(const Napi::CallbackInfo& info)
+    : Napi::ObjectWrap<BlockFileObject>(info), addon_(&Addon::of(info.Env())) {
+  const BlockFileOptions options{info[0].As<Napi::String>().Utf8Value(), info[1].As<Napi::String>().Utf8Value(),
+                                 number(info[2]), static_cast<uint32_t>(number(info[3]))};
+  addon_->blockFiles.insert(this);
+  if (auto failure = BlockFile::open(options, addon_->memory, file_)) {
+    errorOf(info.Env(), failure).ThrowAsJavaScriptException();
+    return;
+  }
+  info.This().As<Napi::Object>().TypeTag(&kTag);
+}
+
+BlockFileObject::~BlockFileObject() {
+  if (addon_ != nullptr) addon_->blockFiles.erase(this);
+}
+
+std::shared_ptr<BlockFile> BlockFileObject::of(const Napi::Value& value) {
+  if (!value.IsObject() || !value.As<Napi::Object>().CheckTypeTag(&kTag)) return nullptr;
+  return Unwrap(value.As<Napi::Object>())->file_;
+}
+
+void BlockFileObject::shutDown() {
+  // Nobody is left to tell of a failure; unless marked clean, its blocks are verified again after a reboot.
+  if (file_) (void)file_->close();
+  addon_ = nullptr;
+}
+
+Napi::Value BlockFileObject::blocks(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), static_cast<double>(file_->blocks()));
+}
+
+Napi::Value BlockFileObject::suspect(const Napi::CallbackInfo& info) {
+  return Napi::Boolean::New(info.Env(), file_->suspect());
+}
+
+Napi::Value BlockFileObject::has(const Napi::CallbackInfo& info) {
+  return Napi::Boolean::New(info.Env(), file_->has(number(info[0])));
+}
+
+Napi::Value BlockFileObject::wasPresent(const Napi::CallbackInfo& info) {
+  return Napi::Boolean::New(info.Env(), file_->wasPresent(number(info[0])));
+}
+
+void BlockFileObject::trust(const Napi::CallbackInfo& info) { file_->trust(number(info[0])); }
+
+Napi::Value BlockFileObject::count(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), static_cast<double>(file_->count()));
+}
+
+Napi::Value BlockFileObject::bytesOnDisk(const Napi::CallbackInfo& info) {
+  uint64_t bytes = 0;
+  throwIf(info.Env(), file_->bytesOnDisk(bytes));
+  return Napi::Number::New(info.Env(), static_cast<double>(bytes));
+}
+
+Napi::Value BlockFileObject::read(const Napi::CallbackInfo& info) {
+  return addon_->async({}, [file = file_, block = number(info[0])](Failure& failure) {
+    auto bytes = std::make_shared<std::vector<std::byte>>(file->lengthOf(block));
+    failure = file->readRaw(block, *bytes);
+    return [bytes](Napi::Env env) -> Napi::Value {
+      auto array = Napi::Uint8Array::New(env, bytes->size());
+      memcpy(array.Data(), bytes->data(), bytes->size());
+      return array;
+    };
+  });
+}
+
+Napi::Value BlockFileObject::put(const Napi::CallbackInfo& info) {
+  const auto array = info[1].As<Napi::Uint8Array>();
+  const std::span bytes(reinterpret_cast<const std::byte*>(array.Data()), array.ByteLength());
+  return addon_->async(array, [file = file_, block = number(info[0]), bytes](Failure& failure) {
+    failure = file->put(block, bytes);
+    return [](Napi::Env env) { return env.Undefined(); };
+  });
+}
+
+void BlockFileObject::fail(const Napi::CallbackInfo& info) {
+  file_->fail(number(info[0]), static_cast<int>(number(info[1])));
+}
+
+void BlockFileObject::evict(const Napi::CallbackInfo& info) {
+  throwIf(info.Env(), file_->evict(number(info[0]), number(info[1])));
+}
+
+void BlockFileObject::close(const Napi::CallbackInfo& info) { throwIf(info.Env(), file_->close()); }
+
+void defineBlockFile(Napi::Env env, Napi::Object exports) {
+  using Self = BlockFileObject;
+  exports.Set("BlockFile",
+              Self::DefineClass(env, "BlockFile",
+                                {
+                                    Self::InstanceAccessor<&Self::blocks>("blocks"),
+                                    Self::InstanceAccessor<&Self::suspect>("suspect"),
+                                    Self::InstanceMethod<&Self::has>("has"),
+                                    Self::InstanceMethod<&Self::wasPresent>("wasPresent"),
+                                    Self::InstanceMethod<&Self::trust>("trust"),
+                                    Self::InstanceMethod<&Self::count>("count"),
+                                    Self::InstanceMethod<&Self::bytesOnDisk>("bytesOnDisk"),
+                                    Self::InstanceMethod<&Self::read>("read"),
+                                    Self::InstanceMethod<&Self::put>("put"),
+                                    Self::InstanceMethod<&Self::fail>("fail"),
+                                    Self::InstanceMethod<&Self::evict>("evict"),
+                                    Self::InstanceMethod<&Self::close>("close"),
+                                }));
+}
+
+}  // namespace orca

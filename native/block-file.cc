@@ -1,0 +1,313 @@
+#include "block-file.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+namespace orca {
+namespace {
+
+constexpr uint64_t kOpening = 0;
+constexpr uint64_t kUsers = 1;
+constexpr uint64_t kFirstBlock = 8;
+
+/// Reads until `into` is full or the file ends; the number of bytes read, or -1.
+ssize_t readFully(int file, std::span<std::byte> into, uint64_t offset) {
+  size_t done = 0;
+  while (done < into.size()) {
+    const ssize_t count = pread(file, into.data() + done, into.size() - done, static_cast<off_t>(offset + done));
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) return -1;
+    if (count == 0) break;
+    done += static_cast<size_t>(count);
+  }
+  return static_cast<ssize_t>(done);
+}
+
+Failure writeFully(int file, std::span<const std::byte> bytes, uint64_t offset) {
+  while (!bytes.empty()) {
+    const ssize_t count = pwrite(file, bytes.data(), bytes.size(), static_cast<off_t>(offset));
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) return failed("write");
+    bytes = bytes.subspan(static_cast<size_t>(count));
+    offset += static_cast<uint64_t>(count);
+  }
+  return {};
+}
+
+}  // namespace
+
+BlockFile::BlockFile(const BlockFileOptions& options, std::shared_ptr<MemoryBlocks> memory)
+    : size_(options.size), blockSize_(options.blockSize), memory_(std::move(memory)) {}
+
+BlockFile::~BlockFile() { memory_->removeAll(this); }
+
+Failure BlockFile::open(const BlockFileOptions& options, std::shared_ptr<MemoryBlocks> memory,
+                        std::shared_ptr<BlockFile>& out) {
+  std::shared_ptr<BlockFile> file(new BlockFile(options, std::move(memory)));
+  file->mapFile_ = Descriptor(::open(options.mapPath.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+  if (!file->mapFile_) return failed("open", options.mapPath);
+  file->data_ = Descriptor(::open(options.dataPath.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+  if (!file->data_) return failed("open", options.dataPath);
+
+  RangeLock opening(file->mapFile_.get(), kOpening, 1);
+  if (auto failure = opening.wait()) return failure;
+  if (auto failure = file->openLocked()) {
+    if (failure.subject.empty()) failure.subject = options.mapPath;
+    return failure;
+  }
+  out = std::move(file);
+  return {};
+}
+
+Failure BlockFile::openLocked() {
+  if (!BlockMap::matches(mapFile_.get(), size_, blockSize_)) {
+    RangeLock alone(mapFile_.get(), kUsers, 1);
+    if (!alone.tryExclusive()) return {EBUSY, "open", {}};
+    if (auto failure = BlockMap::create(mapFile_.get(), size_, blockSize_)) return failure;
+    if (ftruncate(data_.get(), 0) < 0) return failed("ftruncate");
+  }
+  RangeLock user(mapFile_.get(), kUsers, 1);
+  if (!user.tryShared()) return {EBUSY, "open", {}};
+  user.keep();
+  if (auto failure = BlockMap::map(mapFile_.get(), size_, blockSize_, map_)) return failure;
+  if (auto failure = repair()) return failure;
+  if (!map_->clean() && !map_->ofThisBoot()) {
+    map_->doubt();
+    map_->raiseGeneration();
+    map_->setBoot();
+  }
+  suspect_ = map_->anyClaimed();
+  return {};
+}
+
+size_t BlockFile::lengthOf(uint64_t block) const {
+  return static_cast<size_t>(std::min<uint64_t>(blockSize_, size_ - block * blockSize_));
+}
+
+Failure BlockFile::bytesOnDisk(uint64_t& bytes) const {
+  struct stat status;
+  if (fstat(data_.get(), &status) < 0) return failed("fstat");
+  bytes = static_cast<uint64_t>(status.st_blocks) * 512;
+  return {};
+}
+
+bool BlockFile::read(uint64_t offset, std::span<std::byte> into) {
+  if (into.empty()) return true;
+  if (offset > size_ || into.size() > size_ - offset) return false;
+  const uint64_t first = offset / blockSize_;
+  const uint64_t count = (offset + into.size() - 1) / blockSize_ - first + 1;
+  for (;;) {
+    if (closed_) return false;
+    const uint64_t generation = map_->generation();
+    if (!map_->presentAll(first, count)) return false;
+    const ssize_t got = readFully(data_.get(), into, offset);
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+    if (map_->generation() != generation) continue;
+    if (got == static_cast<ssize_t>(into.size())) return true;
+    // Truncated by somebody, or a bad disk: what cannot be read is absent.
+    if (got < 0 || repair() || map_->generation() == generation) forget(first, count);
+    return false;
+  }
+}
+
+Failure BlockFile::readRaw(uint64_t block, std::span<std::byte> into) const {
+  const ssize_t got = readFully(data_.get(), into, block * blockSize_);
+  if (got < 0) return failed("read");
+  memset(into.data() + got, 0, into.size() - static_cast<size_t>(got));
+  return {};
+}
+
+Failure BlockFile::repair() {
+  struct stat status;
+  if (fstat(data_.get(), &status) < 0) return failed("fstat");
+  if (static_cast<uint64_t>(status.st_size) >= size_) return {};
+  map_->clearFrom(static_cast<uint64_t>(status.st_size) / blockSize_);
+  map_->raiseGeneration();
+  if (ftruncate(data_.get(), static_cast<off_t>(size_)) < 0) return failed("ftruncate");
+  return {};
+}
+
+void BlockFile::forget(uint64_t first, uint64_t count) {
+  for (uint64_t block = first; block < first + count; ++block) map_->clear(block);
+  map_->raiseGeneration();
+}
+
+BlockFile::Answer BlockFile::want(uint64_t block, Want want) {
+  const std::lock_guard lock(mutex_);
+  if (closed_) return Answer::closed;
+  if (map_->present(block)) return Answer::present;
+  const auto fill = [&](std::span<const std::byte> bytes) {
+    want.waiter->fill(want.at, bytes.subspan(want.offset, want.length));
+  };
+  if (const auto found = writing_.find(block); found != writing_.end()) {
+    fill(found->second);
+    return Answer::filled;
+  }
+  if (memory_->find(this, block, fill)) return Answer::filled;
+  const auto [found, first] = asked_.try_emplace(block, Asked{want.sink.get(), {}});
+  found->second.wants.push_back(std::move(want));
+  return first ? Answer::asked : Answer::joined;
+}
+
+void BlockFile::abandon(const MissSink* sink) {
+  std::vector<std::pair<uint64_t, Want>> again;
+  {
+    const std::lock_guard lock(mutex_);
+    for (auto entry = asked_.begin(); entry != asked_.end();) {
+      auto& [block, asked] = *entry;
+      std::erase_if(asked.wants, [&](const Want& want) { return want.sink.get() == sink; });
+      if (asked.asker == sink && !asked.wants.empty()) {
+        asked.asker = asked.wants.front().sink.get();
+        again.emplace_back(block, asked.wants.front());
+      }
+      entry = asked.asker == sink ? asked_.erase(entry) : std::next(entry);
+    }
+  }
+  for (const auto& [block, want] : again) want.sink->miss(want.device, block, 1);
+}
+
+Failure BlockFile::put(uint64_t block, std::span<const std::byte> bytes) {
+  std::vector<Want> wants;
+  {
+    std::unique_lock lock(mutex_);
+    written_.wait(lock, [&] { return !writing_.contains(block); });
+    if (closed_) return {EBADF, "write", {}};
+    writing_.emplace(block, bytes);
+    if (const auto found = asked_.find(block); found != asked_.end()) {
+      wants = std::move(found->second.wants);
+      asked_.erase(found);
+    }
+  }
+  for (const Want& want : wants) want.waiter->fill(want.at, bytes.subspan(want.offset, want.length));
+  const Failure failure = store(block, bytes);
+  {
+    const std::lock_guard lock(mutex_);
+    writing_.erase(block);
+    if (failure)
+      memory_->add(this, block, bytes);
+    else
+      memory_->remove(this, block);
+  }
+  written_.notify_all();
+  return failure;
+}
+
+Failure BlockFile::store(uint64_t block, std::span<const std::byte> bytes) {
+  if (map_->present(block)) return {};
+  if (auto failure = markInUse()) return failure;
+  RangeLock lock(mapFile_.get(), kFirstBlock + block, 1);
+  if (!lock.tryShared()) return {};
+  if (auto failure = repair()) return failure;
+  if (auto failure = writeFully(data_.get(), bytes, block * blockSize_)) {
+    (void)punch(block, 1);
+    return failure;
+  }
+  map_->setPresent(block);
+  return {};
+}
+
+Failure BlockFile::markInUse() {
+  const std::lock_guard lock(useMutex_);
+  if (inUse_ && !map_->clean()) return {};
+  // The disk must know that the map is not clean before a block or a bit can reach it.
+  RangeLock opening(mapFile_.get(), kOpening, 1);
+  if (auto failure = opening.wait()) return failure;
+  if (map_->clean()) {
+    map_->setBoot();
+    if (auto failure = map_->setClean(false)) return failure;
+  }
+  inUse_ = true;
+  return {};
+}
+
+void BlockFile::fail(uint64_t block, int code) {
+  std::vector<Want> wants;
+  {
+    const std::lock_guard lock(mutex_);
+    if (const auto found = asked_.find(block); found != asked_.end()) {
+      wants = std::move(found->second.wants);
+      asked_.erase(found);
+    }
+  }
+  for (const Want& want : wants) want.waiter->fail(code);
+}
+
+Failure BlockFile::evict(uint64_t first, uint64_t count) {
+  const std::lock_guard lock(mutex_);
+  Failure result;
+  const uint64_t end = first + count;
+  for (uint64_t block = first; block < end;) {
+    uint64_t next = block;
+    while (next < end && !writing_.contains(next)) ++next;
+    if (next > block)
+      if (auto failure = evictRun(block, next - block)) result = failure;
+    block = next + 1;
+  }
+  return result;
+}
+
+Failure BlockFile::evictRun(uint64_t first, uint64_t count) {
+  RangeLock lock(mapFile_.get(), kFirstBlock + first, count);
+  if (!lock.tryExclusive()) {
+    // Another process writes one of them.
+    if (count == 1) return {};
+    const Failure low = evictRun(first, count / 2);
+    const Failure high = evictRun(first + count / 2, count - count / 2);
+    return low ? low : high;
+  }
+  for (uint64_t block = first; block < first + count; ++block) memory_->remove(this, block);
+  forget(first, count);
+  return punch(first, count);
+}
+
+Failure BlockFile::punch(uint64_t first, uint64_t count) {
+  if (fallocate(data_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(first * blockSize_),
+                static_cast<off_t>(count * blockSize_)) < 0)
+    return failed("fallocate");
+  return {};
+}
+
+void BlockFile::trust(uint64_t block) {
+  const std::lock_guard guard(mutex_);
+  if (writing_.contains(block)) return;
+  RangeLock lock(mapFile_.get(), kFirstBlock + block, 1);
+  if (lock.tryShared() && map_->claimed(block)) map_->setPresent(block);
+}
+
+Failure BlockFile::close() {
+  std::unordered_map<uint64_t, Asked> asked;
+  {
+    std::unique_lock lock(mutex_);
+    if (closed_) return {};
+    closed_ = true;
+    written_.wait(lock, [&] { return writing_.empty(); });
+    asked.swap(asked_);
+  }
+  for (const auto& [block, entry] : asked)
+    for (const Want& want : entry.wants) want.waiter->fail(EIO);
+  memory_->removeAll(this);
+
+  RangeLock users(mapFile_.get(), kUsers, 1);
+  Failure failure = settle(users);
+  users.release();
+  return failure;
+}
+
+Failure BlockFile::settle(RangeLock& users) {
+  if (map_->clean()) return {};
+  // The bulk of the flushing is done before anybody who opens the pair has to wait for it.
+  if (fdatasync(data_.get()) < 0) return failed("fdatasync");
+  RangeLock opening(mapFile_.get(), kOpening, 1);
+  if (auto failure = opening.wait()) return failure;
+  // The last user marks it.
+  if (!users.tryExclusive()) return {};
+  if (fdatasync(data_.get()) < 0) return failed("fdatasync");
+  if (auto failure = map_->flush()) return failure;
+  return map_->setClean(true);
+}
+
+}  // namespace orca

@@ -1,0 +1,136 @@
+// The cached blocks of one layer VHD: a sparse data file, the map of what it holds, and the READs that wait.
+//
+// Hits are lock-free: check the bits, pread(2), check the bits and the generation again. Nothing is ever read
+// through a mapping of the data file, so a data file that somebody truncates is a short read, not a SIGBUS.
+//
+// Between processes, writers exclude each other with open-file-description locks on the map file, which the
+// kernel drops when a process dies: byte 0 is held while the pair is opened or closed, byte 1 (shared) by every
+// user, byte 8 + n by who writes (shared) or evicts (exclusive) block n. Nobody waits for a block's lock: losing
+// against an eviction is the same as being evicted right after.
+#pragma once
+
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "block-map.h"
+#include "memory-blocks.h"
+#include "range-lock.h"
+
+namespace orca {
+
+/// A READ that waits for blocks. Called from any thread, and only until it has what it asked for.
+class BlockWaiter {
+ public:
+  virtual ~BlockWaiter() = default;
+  /// One of the pieces that it asked for: bytes for position `at` of the reply.
+  virtual void fill(size_t at, std::span<const std::byte> bytes) = 0;
+  virtual void fail(int code) = 0;
+};
+
+/// Whom to tell that blocks are wanted; `device` is the asker's own number of this block file.
+class MissSink {
+ public:
+  virtual ~MissSink() = default;
+  virtual void miss(uint32_t device, uint64_t firstBlock, uint64_t count) = 0;
+};
+
+/// A piece of one block, wanted at position `at` of a reply.
+struct Want {
+  std::shared_ptr<BlockWaiter> waiter;
+  std::shared_ptr<MissSink> sink;
+  uint32_t device;
+  size_t at;
+  size_t offset;
+  size_t length;
+};
+
+struct BlockFileOptions {
+  std::string dataPath;
+  std::string mapPath;
+  uint64_t size;
+  uint32_t blockSize;
+};
+
+class BlockFile {
+ public:
+  static Failure open(const BlockFileOptions& options, std::shared_ptr<MemoryBlocks> memory,
+                      std::shared_ptr<BlockFile>& out);
+  ~BlockFile();
+
+  uint64_t size() const { return size_; }
+  uint32_t blockSize() const { return blockSize_; }
+  uint64_t blocks() const { return map_->blocks(); }
+  size_t lengthOf(uint64_t block) const;
+  bool suspect() const { return suspect_; }
+  bool has(uint64_t block) const { return map_->present(block); }
+  bool wasPresent(uint64_t block) const { return map_->present(block) || map_->claimed(block); }
+  uint64_t count() const { return map_->countPresent(); }
+  Failure bytesOnDisk(uint64_t& bytes) const;
+
+  /// Reads `into.size()` bytes at `offset`; false, with `into` undefined, unless every block there is present.
+  bool read(uint64_t offset, std::span<std::byte> into);
+  /// The data file's bytes of a block, present or not; what lies past the end of the file is zero.
+  Failure readRaw(uint64_t block, std::span<std::byte> into) const;
+
+  enum class Answer {
+    filled,   ///< The waiter has the piece.
+    asked,    ///< The waiter waits, and nobody else did: the caller must tell the sink.
+    joined,   ///< The waiter waits for a block that was asked for already.
+    present,  ///< The block has become present: read it.
+    closed,
+  };
+  Answer want(uint64_t block, Want want);
+  /// The sink goes away: what it asked for and others wait for is asked again through one of those.
+  void abandon(const MissSink* sink);
+
+  /// Answers who waits for the block, then stores it. `bytes` is the whole block, verified.
+  Failure put(uint64_t block, std::span<const std::byte> bytes);
+  void fail(uint64_t block, int code);
+  /// Skips blocks that are being put at this moment. Fails when the file system cannot punch holes.
+  Failure evict(uint64_t first, uint64_t count);
+  void trust(uint64_t block);
+  /// Flushes and, when no other process uses the pair, marks it clean. Waiting READs get EIO.
+  Failure close();
+
+ private:
+  struct Asked {
+    const MissSink* asker;
+    std::vector<Want> wants;
+  };
+
+  BlockFile(const BlockFileOptions& options, std::shared_ptr<MemoryBlocks> memory);
+  Failure openLocked();
+  /// Forgets blocks that a truncated data file has lost, and gives it its length back.
+  Failure repair();
+  void forget(uint64_t first, uint64_t count);
+  Failure store(uint64_t block, std::span<const std::byte> bytes);
+  Failure markInUse();
+  Failure evictRun(uint64_t first, uint64_t count);
+  Failure punch(uint64_t first, uint64_t count);
+  Failure settle(RangeLock& users);
+
+  const uint64_t size_;
+  const uint32_t blockSize_;
+  const std::shared_ptr<MemoryBlocks> memory_;
+  Descriptor data_;
+  Descriptor mapFile_;
+  std::unique_ptr<BlockMap> map_;
+  bool suspect_ = false;
+
+  std::mutex mutex_;
+  std::condition_variable written_;
+  std::atomic<bool> closed_ = false;
+  std::mutex useMutex_;
+  bool inUse_ = false;
+  /// Blocks asked for and not yet put.
+  std::unordered_map<uint64_t, Asked> asked_;
+  /// Blocks on their way to the disk; the bytes stay valid while they are here.
+  std::unordered_map<uint64_t, std::span<const std::byte>> writing_;
+};
+
+}  // namespace orca

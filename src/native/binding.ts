@@ -1,0 +1,30 @@
+/**
+ * What native/build/orca.node exports: the raw side of the door, whose callers have validated every argument.
+ */
+import { createRequire } from 'node:module';
+
+export interface NativeBlockFile {
+  readonly blocks: number;
+  readonly suspect: boolean;
+  has(block: number): boolean;
+  wasPresent(block: number): boolean;
+  trust(block: number): void;
+  count(): number;
+  bytesOnDisk(): number;
+  read(block: number): Promise<Uint8Array>;
+  put(block: number, bytes: Uint8Array): Promise<void>;
+  fail(block: number, errno: number): void;
+  evict(firstBlock: number, count: number): void;
+  close(): void;
+}
+
+export interface Binding {
+  mount(source: string, target: string, type: string, flags: number, data: string): void;
+  umount(target: string, flags: number): void;
+  mountFuse(target: string, source: string, allowOther: boolean, allowSuid: boolean): number;
+  tryLock(fd: number, kind: string): boolean;
+  socketPair(): [number, number];
+  BlockFile: new (dataPath: string, mapPath: string, size: number, blockSize: number) => NativeBlockFile;
+}
+
+export const binding = createRequire(import.meta.url)('../../../native/build/orca.node') as Binding;

@@ -1,0 +1,32 @@
+/**
+ * Checks of arguments at the door of the addon. They throw TypeError or RangeError: a wrong argument is a bug of
+ * the caller, not a failure of Orca's.
+ */
+
+export function checkString(value: unknown, name: string): void {
+  if (typeof value !== 'string') throw new TypeError(`${name} must be a string`);
+}
+
+/** A path or another C string: not empty, without NUL. */
+export function checkText(value: unknown, name: string): void {
+  checkString(value, name);
+  if (value === '' || (value as string).includes('\0'))
+    throw new TypeError(`${name} must not be empty or hold NUL`);
+}
+
+export function checkInteger(value: unknown, name: string, minimum: number, maximum: number): void {
+  if (!Number.isSafeInteger(value)) throw new TypeError(`${name} must be an integer`);
+  if ((value as number) < minimum || (value as number) > maximum)
+    throw new RangeError(`${name} must be from ${minimum} to ${maximum}, not ${value}`);
+}
+
+export function checkFunction(value: unknown, name: string): void {
+  if (typeof value !== 'function') throw new TypeError(`${name} must be a function`);
+}
+
+export function checkOptions(value: unknown): void {
+  if (typeof value !== 'object' || value === null) throw new TypeError('options must be an object');
+}
+
+/** The largest file descriptor, errno, flag word. */
+export const MAX_INT = 0x7fffffff;
