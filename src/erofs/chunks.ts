@@ -85,9 +85,45 @@ export function planFile(file: RegularFile, devices: DeviceBlocks): FileLayout {
   return { kind: 'chunks', bits, count, extents };
 }
 
-/** The value of the inode's chunk format. */
+/** The value of the inode's chunk format for a table of 8-byte indexes. */
 export function chunkFormat(bits: number): number {
   return bits | CHUNK_INDEXES;
+}
+
+/** What an inode's chunk format says of its table. */
+export interface ChunkTableShape {
+  chunkBlocks: number;
+  count: number;
+  /** Bytes of one index; the table is aligned to it. */
+  indexSize: number;
+}
+
+/** Bytes of a block number, when the table has nothing but those. */
+const BLOCK_NUMBER_SIZE = 4;
+
+/** Takes a chunk format apart, for a file of `size` bytes. */
+export function chunkTableShape(format: number, size: number): ChunkTableShape {
+  if (format & ~(CHUNK_BLOCK_BITS | CHUNK_INDEXES)) {
+    throw new ErofsError('UNSUPPORTED', `the chunk format 0x${format.toString(16)} is not supported`);
+  }
+  const chunkBlocks = 2 ** (format & CHUNK_BLOCK_BITS);
+  return {
+    chunkBlocks,
+    count: Math.ceil(size / (chunkBlocks * BLOCK_SIZE)),
+    indexSize: format & CHUNK_INDEXES ? chunkIndex.size : BLOCK_NUMBER_SIZE,
+  };
+}
+
+/** Reads index `at` bytes into a piece of the table; undefined is a hole. */
+export function decodeChunk(
+  view: DataView,
+  at: number,
+  indexSize: number,
+): { device: number; block: number } | undefined {
+  const isIndex = indexSize === chunkIndex.size;
+  const block = isIndex ? chunkIndex.fields.block.get(view, at) : view.getUint32(at, true);
+  if (block === NULL_BLOCK) return undefined;
+  return { device: isIndex ? chunkIndex.fields.device.get(view, at) : 0, block };
 }
 
 /** The table of 8-byte chunk indexes. */

@@ -39,6 +39,12 @@ export function planDirectory(directory: Directory): DirectoryPlan {
   return { names, starts, size: (starts.length - 1) * BLOCK_SIZE + used };
 }
 
+/** One name of a directory, as read. */
+export interface DirectoryEntry {
+  name: ByteString;
+  nid: number;
+}
+
 /** What a dirent says of a name besides the name. */
 export interface DirentTarget {
   nid: number;
@@ -69,4 +75,52 @@ export function encodeDirectoryBlock(
     at += dirent.size;
   }
   return bytes;
+}
+
+/**
+ * The entries of one block, `.` and `..` included; `bytes` ends where the directory does. Throws ErofsError
+ * CORRUPT when the block is not what a writer makes: names in ascending order, each a name.
+ */
+export function decodeDirectoryBlock(bytes: Uint8Array): DirectoryEntry[] {
+  const view = viewOf(bytes);
+  const fields = dirent.fields;
+  const namesAt = bytes.length < dirent.size ? 0 : fields.nameOffset.get(view, 0);
+  const count = namesAt / dirent.size;
+  if (count < 1 || !Number.isInteger(count) || namesAt >= bytes.length) {
+    throw new ErofsError('CORRUPT', 'a directory block does not begin with dirents');
+  }
+  const names = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
+  const entries: DirectoryEntry[] = [];
+  let start = namesAt;
+  for (let index = 0; index < count; index++) {
+    const isLast = index === count - 1;
+    let end = isLast ? names.length : fields.nameOffset.get(view, (index + 1) * dirent.size);
+    if (isLast) {
+      const terminator = names.indexOf(0, start);
+      if (terminator >= 0) end = terminator;
+    }
+    if (end <= start || end - start > NAME_MAX || end > names.length) {
+      throw new ErofsError('CORRUPT', 'a directory block has a name out of place');
+    }
+    entries.push({
+      name: names.toString('latin1', start, end),
+      nid: fields.nid.get(view, index * dirent.size),
+    });
+    start = end;
+  }
+  return entries;
+}
+
+/** Throws ErofsError CORRUPT when `names` do not ascend (the kernel would not find them) or are not names. */
+export function checkNames(entries: readonly DirectoryEntry[]): void {
+  let previous = '';
+  for (const { name } of entries) {
+    if (name <= previous || name.includes('/') || name.includes('\0')) {
+      throw new ErofsError(
+        'CORRUPT',
+        `a directory has the name ${JSON.stringify(name)} out of order or in it`,
+      );
+    }
+    previous = name;
+  }
 }

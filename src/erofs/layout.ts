@@ -138,9 +138,12 @@ export function planLayout(root: Directory, devices: DeviceBlocks, metadataBlock
 }
 
 function targetLength(inode: Inode): number {
-  const length = inode.kind === 'symlink' ? inode.target.length : 0;
-  if (length < 1 || length > TARGET_MAX) {
-    throw new ErofsError('INVALID_TREE', `a symbolic link has a target of ${length} bytes`);
+  const target = inode.kind === 'symlink' ? inode.target : '';
+  if (target.length < 1 || target.length > TARGET_MAX || /[^\x01-\xff]/.test(target)) {
+    throw new ErofsError(
+      'INVALID_TREE',
+      `a symbolic link has the target ${JSON.stringify(target.slice(0, 80))}`,
+    );
   }
-  return length;
+  return target.length;
 }

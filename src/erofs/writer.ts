@@ -26,16 +26,11 @@ import {
 } from './format.js';
 import { type InodePlan, type Layout, planLayout } from './layout.js';
 import { type Values, viewOf } from './record.js';
-import { BLOCK_SIZE, type ByteString, type Directory, type Inode, type SpecialFile } from './tree.js';
+import type { ErofsDevice } from './superblock.js';
+import { BLOCK_SIZE, type Directory, type Inode, type SpecialFile } from './tree.js';
 import { encodeXattrs, xattrCount } from './xattrs.js';
 
-/** A device besides the image itself. */
-export interface ErofsDevice {
-  /** At most 64 bytes, such as the diffID in hex. */
-  tag: ByteString;
-  /** Blocks of BLOCK_SIZE that the device has. */
-  blocks: number;
-}
+export type { ErofsDevice };
 
 export interface WriteOptions {
   /** 16 bytes. */

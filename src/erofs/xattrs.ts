@@ -1,6 +1,7 @@
 /** The inline xattr area of an inode: XATTR_HEADER, ids of shared entries, then entries aligned to 4 bytes. */
 import { ErofsError } from './erofs-error.js';
-import { XATTR_ALIGNMENT, XATTR_PREFIXES, xattrEntry, xattrHeader } from './format.js';
+import { XATTR_ALIGNMENT, XATTR_LONG_PREFIX, XATTR_PREFIXES, xattrEntry, xattrHeader } from './format.js';
+import { checkRange, type ReadAt } from './read-at.js';
 import { viewOf } from './record.js';
 import type { ByteString } from './tree.js';
 
@@ -60,6 +61,11 @@ export function xattrCount(size: number): number {
   return size === 0 ? 0 : (size - xattrHeader.size) / XATTR_ALIGNMENT + 1;
 }
 
+/** The reverse of xattrCount(). */
+export function xattrSizeOf(count: number): number {
+  return count === 0 ? 0 : xattrHeader.size + (count - 1) * XATTR_ALIGNMENT;
+}
+
 /** The area, of xattrAreaSize() bytes, entries in byte order of their names. */
 export function encodeXattrs(xattrs: ReadonlyMap<ByteString, Uint8Array>): Uint8Array {
   const area = new Uint8Array(xattrAreaSize(xattrs));
@@ -77,4 +83,83 @@ export function encodeXattrs(xattrs: ReadonlyMap<ByteString, Uint8Array>): Uint8
     at += align(xattrEntry.size + suffix.length + value.length);
   }
   return area;
+}
+
+interface Xattr {
+  name: ByteString;
+  value: Uint8Array;
+}
+
+/** Decodes the entry at `at`; `size` is what it takes, padding included. The value is a copy. */
+function decodeEntry(bytes: Uint8Array, at: number): Xattr & { size: number } {
+  const view = viewOf(bytes);
+  const { nameLength, nameIndex, valueLength } = xattrEntry.fields;
+  checkRange('an xattr', at, xattrEntry.size, bytes.length);
+  const index = nameIndex.get(view, at);
+  const prefix = XATTR_PREFIXES.find(([known]) => known === index)?.[1];
+  if (prefix === undefined) {
+    const kind = index & XATTR_LONG_PREFIX ? 'long prefix' : 'namespace';
+    throw new ErofsError('UNSUPPORTED', `the xattr ${kind} ${index & ~XATTR_LONG_PREFIX} is not supported`);
+  }
+  const nameAt = at + xattrEntry.size;
+  const valueAt = nameAt + nameLength.get(view, at);
+  const end = valueAt + valueLength.get(view, at);
+  checkRange('an xattr', nameAt, end - nameAt, bytes.length);
+  const suffix = Buffer.from(bytes.subarray(nameAt, valueAt)).toString('latin1');
+  return {
+    name: prefix + suffix,
+    value: new Uint8Array(bytes.subarray(valueAt, end)),
+    size: align(end - at),
+  };
+}
+
+/** The shared xattrs of an image; each is decoded once, and its value shared by all inodes that refer to it. */
+export class SharedXattrs {
+  private readonly decoded = new Map<number, Xattr>();
+  private bytesLeft: number;
+
+  /** `start` is the byte that ids count from. */
+  constructor(
+    private readonly readAt: ReadAt,
+    private readonly imageSize: number,
+    private readonly start: number,
+  ) {
+    // Entries do not overlap in a sound image, so all of them together are not larger than the image.
+    this.bytesLeft = imageSize;
+  }
+
+  get(id: number): Xattr {
+    const known = this.decoded.get(id);
+    if (known !== undefined) return known;
+    const at = this.start + id * XATTR_ALIGNMENT;
+    checkRange('a shared xattr', at, xattrEntry.size, this.imageSize);
+    const length = Math.min(xattrEntry.size + NAME_SUFFIX_MAX + VALUE_MAX, this.imageSize - at);
+    const { name, value, size } = decodeEntry(this.readAt(at, length), 0);
+    this.bytesLeft -= size;
+    if (this.bytesLeft < 0) throw new ErofsError('CORRUPT', 'the shared xattrs overlap');
+    const xattr = { name, value };
+    this.decoded.set(id, xattr);
+    return xattr;
+  }
+}
+
+/** Decodes the xattr area of an inode: the shared ones, then the inline ones. */
+export function decodeXattrs(area: Uint8Array, shared: SharedXattrs): Map<ByteString, Uint8Array> {
+  const view = viewOf(area);
+  const xattrs = new Map<ByteString, Uint8Array>();
+  const sharedCount = xattrHeader.fields.sharedCount.get(view, 0);
+  let at = xattrHeader.size + sharedCount * XATTR_ALIGNMENT;
+  checkRange('the ids of shared xattrs', 0, at, area.length);
+  const add = ({ name, value }: Xattr): void => {
+    if (xattrs.has(name)) throw new ErofsError('CORRUPT', `an inode has the xattr ${name} twice`);
+    xattrs.set(name, value);
+  };
+  for (let idAt = xattrHeader.size; idAt < at; idAt += XATTR_ALIGNMENT)
+    add(shared.get(view.getUint32(idAt, true)));
+  while (at < area.length) {
+    const entry = decodeEntry(area, at);
+    add(entry);
+    at += entry.size;
+  }
+  return xattrs;
 }
