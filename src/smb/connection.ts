@@ -1,0 +1,286 @@
+/**
+ * One TCP connection to an SMB server: requests go out as credits allow, responses find their request.
+ *
+ * A connection fails as a whole and once: on a socket error, on anything that is not SMB, on a bad signature, and
+ * when the server stops answering. Whoever waits then gets that error. It never reconnects; the client does.
+ */
+import { connect, type Socket } from 'node:net';
+import { CreditWindow } from './credits.js';
+import { encodeEmpty } from './empty-body.js';
+import { protocolError, SmbError } from './error.js';
+import { encodeFrame, FrameReader } from './frames.js';
+import { Command, HeaderFlag, type Message, treeField, UNSOLICITED } from './header.js';
+import { Protection } from './protection.js';
+import { Status } from './status.js';
+
+/** The largest answer to anything but READ and QUERY_DIRECTORY, with room to spare; holds before login. */
+const MAX_CONTROL_FRAME = 128 * 1024;
+
+export interface ConnectionOptions {
+  host: string;
+  port: number;
+  /** `smb://HOST/SHARE`, for messages. */
+  location: string;
+  connectTimeout: number;
+  /** Milliseconds without one byte from the server, while an answer is due, after which the connection is dead. */
+  requestTimeout: number;
+  /** Milliseconds of silence after which the server is asked for an ECHO. */
+  idleTimeout: number;
+}
+
+/** However busy the line is, an answer that takes this many times the request timeout will not come. */
+const OVERDUE = 4;
+
+interface Pending {
+  command: number;
+  charge: number;
+  sentAt: number;
+  asyncId: bigint | undefined;
+  resolve(message: Message): void;
+  reject(error: unknown): void;
+}
+
+export interface Exchange {
+  /** The request as it was sent, without envelope. */
+  request: Buffer;
+  response: Message;
+}
+
+export class Connection {
+  readonly options: ConnectionOptions;
+  protection = new Protection(0n);
+  treeId = 0;
+  /** Set once LARGE_MTU is agreed: requests then say how many credits they charge. */
+  multiCredit = false;
+  readonly #socket: Socket;
+  readonly #reader: FrameReader;
+  readonly #credits = new CreditWindow(() =>
+    this.fail(protocolError('fewer credits than any request needs')),
+  );
+  readonly #pending = new Map<bigint, Pending>();
+  #nextMessageId = 0n;
+  #failure: SmbError | undefined;
+  #lastReceived = Date.now();
+  #lastSent = Date.now();
+  readonly #watch: NodeJS.Timeout;
+
+  private constructor(options: ConnectionOptions) {
+    this.options = options;
+    this.#reader = new FrameReader(MAX_CONTROL_FRAME, (frame) => this.#onFrame(frame));
+    this.#socket = connect({
+      host: options.host,
+      port: options.port,
+      noDelay: true,
+      keepAlive: true,
+      onread: {
+        buffer: () => this.#reader.target(),
+        callback: (count) => this.#onBytes(count),
+      },
+    });
+    const interval = Math.max(20, Math.min(options.requestTimeout, options.idleTimeout) / 4);
+    this.#watch = setInterval(() => this.#checkTime(), interval).unref();
+  }
+
+  static async open(options: ConnectionOptions, signal?: AbortSignal): Promise<Connection> {
+    signal?.throwIfAborted();
+    const connection = new Connection(options);
+    await connection.#connected(signal);
+    return connection;
+  }
+
+  async #connected(signal?: AbortSignal): Promise<void> {
+    const socket = this.#socket;
+    const { host, port, location, connectTimeout } = this.options;
+    const unreachable = (why: string, cause?: unknown) =>
+      new SmbError(
+        'UNREACHABLE',
+        `${location}: no connection to ${host} port ${port} (${why}); check host, port and network`,
+        {
+          cause,
+        },
+      );
+    let onAbort: (() => void) | undefined;
+    let timer: NodeJS.Timeout | undefined;
+    try {
+      await new Promise<void>((resolve, reject) => {
+        timer = setTimeout(() => reject(unreachable(`no answer in ${connectTimeout} ms`)), connectTimeout);
+        onAbort = () => reject(signal!.reason);
+        signal?.addEventListener('abort', onAbort, { once: true });
+        socket.once('connect', resolve);
+        socket.once('error', (cause: NodeJS.ErrnoException) =>
+          reject(unreachable(cause.code ?? cause.message, cause)),
+        );
+      });
+    } catch (error) {
+      this.fail(
+        error instanceof SmbError ? error : new SmbError('CLOSED', `${location}: aborted`, { cause: error }),
+      );
+      throw error;
+    } finally {
+      clearTimeout(timer);
+      if (onAbort) signal?.removeEventListener('abort', onAbort);
+    }
+    const lost = (why: string, cause?: unknown) =>
+      this.fail(new SmbError('CONNECTION_LOST', `${location}: the connection was lost (${why})`, { cause }));
+    socket.on('error', (cause: NodeJS.ErrnoException) => lost(cause.code ?? cause.message, cause));
+    socket.on('close', () => lost('the server closed it'));
+  }
+
+  /** Why this connection is of no more use; undefined while it works. */
+  get failure(): SmbError | undefined {
+    return this.#failure;
+  }
+
+  /** The credits that may be outstanding at once. */
+  get creditWindow(): number {
+    return this.#credits.window;
+  }
+
+  /** Answers to READ and QUERY_DIRECTORY may bring this many bytes of data. */
+  allowData(length: number): void {
+    this.#reader.limit = Math.max(MAX_CONTROL_FRAME, length + 4096);
+  }
+
+  /** Sends a request and waits for its final response, whatever its status. */
+  async request(command: number, body: Buffer, charge = 1, signal?: AbortSignal): Promise<Exchange> {
+    signal?.throwIfAborted();
+    if (this.#failure !== undefined) throw this.#failure;
+    await this.#credits.take(charge, signal);
+    if (this.#failure !== undefined) throw this.#failure;
+    const messageId = this.#nextMessageId;
+    this.#nextMessageId += BigInt(charge);
+    const { message, packet } = this.protection.pack(
+      {
+        creditCharge: this.multiCredit ? charge : 0,
+        status: 0,
+        command,
+        credits: this.#credits.toRequest(charge),
+        flags: 0,
+        nextCommand: 0,
+        messageId,
+        treeOrAsyncId: treeField(this.treeId),
+      },
+      body,
+    );
+    let onAbort: (() => void) | undefined;
+    try {
+      const response = await new Promise<Message>((resolve, reject) => {
+        const pending = { command, charge, sentAt: Date.now(), asyncId: undefined, resolve, reject };
+        this.#pending.set(messageId, pending);
+        if (signal !== undefined) {
+          // The entry stays until the server answers: its credits come back only then.
+          onAbort = () => {
+            this.#cancel(messageId, pending);
+            reject(signal.reason);
+          };
+          signal.addEventListener('abort', onAbort, { once: true });
+        }
+        this.#send(packet);
+      });
+      return { request: message, response };
+    } finally {
+      if (onAbort) signal?.removeEventListener('abort', onAbort);
+    }
+  }
+
+  /** CANCEL charges nothing and has no response (§ 3.2.4.24). */
+  #cancel(messageId: bigint, { asyncId }: Pending): void {
+    if (this.#failure !== undefined) return;
+    const { packet } = this.protection.pack(
+      {
+        creditCharge: 0,
+        status: 0,
+        command: Command.CANCEL,
+        credits: 0,
+        flags: asyncId === undefined ? 0 : HeaderFlag.ASYNC,
+        nextCommand: 0,
+        messageId,
+        treeOrAsyncId: asyncId ?? treeField(this.treeId),
+      },
+      encodeEmpty(),
+    );
+    this.#send(packet);
+  }
+
+  #send(packet: Buffer): void {
+    this.#lastSent = Date.now();
+    this.#socket.write(encodeFrame(packet));
+  }
+
+  #onBytes(count: number): boolean {
+    this.#lastReceived = Date.now();
+    if (this.#failure !== undefined) return false;
+    try {
+      this.#reader.received(count);
+    } catch (error) {
+      this.fail(error);
+      return false;
+    }
+    return true;
+  }
+
+  #onFrame(frame: Buffer): void {
+    for (const message of this.protection.unpack(frame)) {
+      if (this.#failure !== undefined) return;
+      this.#onMessage(message);
+    }
+  }
+
+  #onMessage(message: Message): void {
+    const { header } = message;
+    // Only oplock breaks come unasked, and no oplock is ever asked for.
+    if (header.messageId === UNSOLICITED) return;
+    if ((header.flags & HeaderFlag.SERVER_TO_REDIR) === 0) throw protocolError('a request');
+    const pending = this.#pending.get(header.messageId);
+    if (pending === undefined) throw protocolError('a response that nothing was asked for');
+    if (pending.command !== header.command) {
+      throw protocolError(`a response to command ${header.command} where ${pending.command} was asked`);
+    }
+    if (header.status === Status.PENDING && (header.flags & HeaderFlag.ASYNC) !== 0) {
+      pending.asyncId = header.treeOrAsyncId;
+      this.#credits.grant(header.credits);
+      return;
+    }
+    this.#pending.delete(header.messageId);
+    pending.resolve(message);
+    this.#credits.settle(pending.charge, header.credits);
+  }
+
+  #checkTime(): void {
+    const now = Date.now();
+    const { requestTimeout, idleTimeout, location } = this.options;
+    const [oldest] = this.#pending.values();
+    if (oldest === undefined) {
+      const idle = now - Math.max(this.#lastReceived, this.#lastSent) >= idleTimeout;
+      if (idle && this.protection.sessionId !== 0n) this.request(Command.ECHO, encodeEmpty()).catch(() => {});
+      return;
+    }
+    const age = now - oldest.sentAt;
+    const silent = Math.min(age, now - this.#lastReceived);
+    if (silent > requestTimeout || age > requestTimeout * OVERDUE) {
+      this.fail(
+        new SmbError('TIMEOUT', `${location}: the server did not answer within ${requestTimeout} ms`),
+      );
+    }
+  }
+
+  /** Ends the connection; everyone who waits gets `error`. Only the first call counts. */
+  fail(error: unknown): void {
+    if (this.#failure !== undefined) return;
+    const { location } = this.options;
+    if (error instanceof SmbError) {
+      const named = error.message.startsWith(location) ? error.message : `${location}: ${error.message}`;
+      this.#failure = new SmbError(error.code, named, { cause: error.cause });
+    } else {
+      this.#failure = new SmbError('PROTOCOL', `${location}: the answer of the server could not be read`, {
+        cause: error,
+      });
+    }
+    clearInterval(this.#watch);
+    this.#socket.destroy();
+    const waiting = [...this.#pending.values()];
+    this.#pending.clear();
+    for (const pending of waiting) pending.reject(this.#failure);
+    this.#credits.fail(this.#failure);
+  }
+}
