@@ -5,6 +5,7 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 
 /** Debian package by a program or file that shows it is installed. */
 const packages = {
@@ -41,7 +42,7 @@ export function ensureTools(wanted = packages) {
   const missing = missingPackages(wanted);
   if (missing.length === 0) return;
   const command = `apt-get install ${missing.join(' ')}`;
-  if (process.getuid() !== 0) throw new Error(`the tests need tools that are missing; run: sudo ${command}`);
+  if (process.getuid() !== 0) throw new Error(`tools are missing; run: sudo ${command}`);
   console.log(`# installing ${missing.join(' ')}`);
   aptGet('-qq', 'update');
   aptGet('-qq', '--yes', '--no-install-recommends', 'install', ...missing);
@@ -60,4 +61,13 @@ function aptGet(...args) {
   if (error !== undefined) throw new Error(`apt-get cannot run: ${error.message}`);
   // A repository that does not answer fails the update, though the packages may be there all the same.
   if (status !== 0) console.error(`# apt-get ${args.join(' ')} ended with ${status}\n${stdout}${stderr}`);
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  try {
+    ensureTools();
+  } catch (error) {
+    console.error(error.message);
+    process.exit(1);
+  }
 }
