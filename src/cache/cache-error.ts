@@ -1,0 +1,4 @@
+import { OrcaError } from '../errors.js';
+
+/** What is wrong with the cache directory. Codes: UNUSABLE, INVALID_LIMIT. */
+export class CacheError extends OrcaError {}

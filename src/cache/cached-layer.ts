@@ -1,0 +1,75 @@
+/** A layer VHD as the host has it: the blocks in the cache, the digests they must match, and where the rest comes from. */
+import { setMaxListeners } from 'node:events';
+import type { BlockDigests } from '../layer/block-digests.js';
+import type { BlockFile } from '../native/addon.js';
+import type { LayerSource } from './layer-source.js';
+import type { Want } from './want.js';
+
+/** Bytes that are evicted together: large enough that a layer of 5 GB has about a thousand groups. */
+const GROUP_BYTES = 4 << 20;
+
+export function blocksPerGroup(blockSize: number): number {
+  return Math.max(1, GROUP_BYTES / blockSize);
+}
+
+export class CachedLayer {
+  readonly digests: BlockDigests;
+  readonly blockFile: BlockFile;
+  readonly dataPath: string;
+  /** In the order in which they are asked; shared by all mounts that have the layer. */
+  readonly sources: LayerSource[] = [];
+  /** The blocks that somebody waits for, by number, and the work on them. The scheduler's. */
+  readonly wants = new Map<number, Want>();
+  readonly running = new Set<Promise<void>>();
+  /** When each block group was last filled or missed, in milliseconds since 1970. */
+  readonly lastUse: Float64Array;
+  readonly #makeRoom: (bytes: number) => Promise<void>;
+  readonly #controller = new AbortController();
+
+  /** `lastUse`: of the whole layer, before this process opened it. `makeRoom` resolves always, evicting if it can. */
+  constructor(
+    digests: BlockDigests,
+    blockFile: BlockFile,
+    options: { dataPath: string; lastUse: number; makeRoom: (bytes: number) => Promise<void> },
+  ) {
+    this.digests = digests;
+    this.blockFile = blockFile;
+    this.dataPath = options.dataPath;
+    this.#makeRoom = options.makeRoom;
+    setMaxListeners(0, this.#controller.signal);
+    const groups = Math.ceil(digests.count / blocksPerGroup(digests.blockSize));
+    this.lastUse = new Float64Array(groups).fill(options.lastUse);
+  }
+
+  get closed(): boolean {
+    return this.#controller.signal.aborted;
+  }
+
+  /** Aborted when the layer is no longer read. */
+  get signal(): AbortSignal {
+    return this.#controller.signal;
+  }
+
+  stop(): void {
+    this.#controller.abort();
+  }
+
+  /** Whether the cache file may hold a block although nobody could see it when it was missed. */
+  mayHave(block: number): boolean {
+    return this.blockFile.has(block) || (this.blockFile.suspect && this.blockFile.wasPresent(block));
+  }
+
+  async makeRoom(block: number, bytes: number): Promise<void> {
+    this.lastUse[Math.floor(block / blocksPerGroup(this.digests.blockSize))] = Date.now();
+    await this.#makeRoom(bytes);
+  }
+
+  /** True of a group with a block that somebody waits for. */
+  isWanted(group: number): boolean {
+    const size = blocksPerGroup(this.digests.blockSize);
+    for (let block = group * size; block < (group + 1) * size; block++) {
+      if (this.wants.has(block)) return true;
+    }
+    return false;
+  }
+}

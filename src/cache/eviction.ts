@@ -1,0 +1,185 @@
+/**
+ * Keeps the cache directory under its limit: block groups go in the order of their last use, oldest first.
+ *
+ * Of a layer that is open here, the last use of each group is known: when it was last filled. (What is read often
+ * stays in the kernel's page cache and needs the file no more.) Of every other layer, one time is known, the
+ * modification time of its map, which every change and every close renews. So the order survives restarts without a
+ * file of its own, and it is right where it matters: what is not mounted goes before what is, and of that the layer
+ * that was used longest ago.
+ */
+import { type FileHandle, open, readdir, readFile, stat, unlink, utimes } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as sleep, setImmediate as turn } from 'node:timers/promises';
+import { BlockDigests } from '../layer/block-digests.js';
+import { addon, type BlockFile } from '../native/addon.js';
+import { type Logger, log } from '../telemetry/logger.js';
+import { blocksPerGroup, type CachedLayer } from './cached-layer.js';
+
+/** A pass evicts down to this part of the limit, so that there are few passes. */
+const LOW_WATER = 0.9;
+/** Tries for the lock of another process that evicts, 20 ms apart, before writing on over the limit. */
+const LOCK_TRIES = 50;
+
+/** Layers that may lose block groups: all of one that is not open, or one group of one that is. */
+interface Candidate {
+  hex: string;
+  lastUse: number;
+  open?: { layer: CachedLayer; group: number };
+}
+
+export class Eviction {
+  /** Bytes of disk that layers may take. */
+  limit: number;
+  /** Bytes of disk that the layers have, as far as this process knows. */
+  used = 0;
+  bytesEvicted = 0;
+  readonly #layers: string;
+  readonly #blobs: string;
+  readonly #lock: string;
+  readonly #openLayers: ReadonlyMap<string, CachedLayer>;
+  readonly #log: Logger;
+  #pass: Promise<void> | undefined;
+
+  /** `openLayers`: by the hex digits of their file names. */
+  constructor(
+    directory: string,
+    limit: number,
+    openLayers: ReadonlyMap<string, CachedLayer>,
+    logger: Logger = log,
+  ) {
+    this.#layers = join(directory, 'layers');
+    this.#blobs = join(directory, 'blobs', 'sha256');
+    this.#lock = join(directory, 'lock');
+    this.limit = limit;
+    this.#openLayers = openLayers;
+    this.#log = logger;
+  }
+
+  /** Resolves when `bytes` more fit under the limit, or cannot be made to fit. Never rejects. */
+  async makeRoom(bytes: number): Promise<void> {
+    while (this.used + bytes > this.limit) {
+      if (this.#pass === undefined) {
+        this.#pass = this.#evict(this.limit * LOW_WATER - bytes);
+        await this.#pass;
+        this.#pass = undefined;
+        break;
+      }
+      await this.#pass;
+    }
+    this.used += bytes;
+  }
+
+  /** Counts what is there, since other processes fill the cache as well. */
+  async measure(): Promise<void> {
+    let used = 0;
+    for (const hex of await this.#files()) {
+      const found = await stat(join(this.#layers, `${hex}.data`)).catch(() => undefined);
+      used += (found?.blocks ?? 0) * 512;
+    }
+    this.used = used;
+  }
+
+  /** Evicts `bytes`, whatever the limit. Never rejects. */
+  async free(bytes: number): Promise<void> {
+    await this.#evict(this.used - bytes);
+  }
+
+  /** Evicts until at most `target` bytes are used. */
+  async #evict(target: number): Promise<void> {
+    let lock: FileHandle | undefined;
+    try {
+      lock = await open(this.#lock, 'w');
+      if (!(await tryLock(lock))) return;
+      await this.measure();
+      for (const candidate of await this.#candidates()) {
+        if (this.used <= target) break;
+        if (candidate.open === undefined) await this.#evictClosed(candidate.hex, target);
+        else
+          this.#evictGroup(
+            candidate.open.layer.blockFile,
+            candidate.open.group,
+            candidate.open.layer.digests,
+          );
+        await turn();
+      }
+    } catch (error) {
+      this.#log.warn(`blocks cannot be evicted from ${this.#layers}: ${(error as Error).message}`);
+    } finally {
+      await lock?.close();
+    }
+  }
+
+  /** In the order in which they go. */
+  async #candidates(): Promise<Candidate[]> {
+    const candidates: Candidate[] = [];
+    for (const hex of await this.#files()) {
+      const layer = this.#openLayers.get(hex);
+      if (layer === undefined) {
+        const lastUse = await lastUseOf(join(this.#layers, `${hex}.map`));
+        candidates.push({ hex, lastUse });
+        continue;
+      }
+      layer.lastUse.forEach((lastUse, group) => {
+        if (!layer.isWanted(group)) candidates.push({ hex, lastUse, open: { layer, group } });
+      });
+    }
+    const rank = ({ open }: Candidate) => (open === undefined ? 0 : 1);
+    return candidates.sort((a, b) => rank(a) - rank(b) || a.lastUse - b.lastUse);
+  }
+
+  /** Evicts groups of a layer that this process has not open, until the target is reached. */
+  async #evictClosed(hex: string, target: number): Promise<void> {
+    const dataPath = join(this.#layers, `${hex}.data`);
+    const mapPath = join(this.#layers, `${hex}.map`);
+    const encoded = await readFile(join(this.#blobs, hex)).catch(() => undefined);
+    if (this.#openLayers.has(hex)) return;
+    let digests: BlockDigests;
+    try {
+      if (encoded === undefined) throw new Error('its block digests are gone');
+      digests = BlockDigests.decode(encoded);
+    } catch {
+      // Without its block digests nobody can open it. A process that still has it open keeps its files until then.
+      this.used -= ((await stat(dataPath).catch(() => undefined))?.blocks ?? 0) * 512;
+      await Promise.all([dataPath, mapPath].map((path) => unlink(path).catch(() => undefined)));
+      return;
+    }
+    const { size, blockSize } = digests;
+    const lastUse = await lastUseOf(mapPath);
+    const file = new addon.BlockFile({ dataPath, mapPath, size, blockSize });
+    try {
+      for (let group = 0; group * blocksPerGroup(blockSize) < digests.count && this.used > target; group++) {
+        this.#evictGroup(file, group, digests);
+      }
+    } finally {
+      file.close();
+    }
+    await utimes(mapPath, new Date(), new Date(lastUse));
+  }
+
+  #evictGroup(file: BlockFile, group: number, { blockSize, count }: BlockDigests): void {
+    const first = group * blocksPerGroup(blockSize);
+    const before = file.bytesOnDisk();
+    file.evict(first, Math.min(blocksPerGroup(blockSize), count - first));
+    const freed = before - file.bytesOnDisk();
+    this.used -= freed;
+    this.bytesEvicted += freed;
+  }
+
+  async #files(): Promise<string[]> {
+    const names = await readdir(this.#layers);
+    return names.filter((name) => name.endsWith('.data')).map((name) => name.slice(0, -'.data'.length));
+  }
+}
+
+/** Milliseconds since 1970; 0 when there is no such file. */
+export async function lastUseOf(mapPath: string): Promise<number> {
+  return (await stat(mapPath).catch(() => undefined))?.mtimeMs ?? 0;
+}
+
+async function tryLock(lock: FileHandle): Promise<boolean> {
+  for (let tries = 0; tries < LOCK_TRIES; tries++) {
+    if (addon.tryLock(lock.fd, 'exclusive')) return true;
+    await sleep(20);
+  }
+  return false;
+}

@@ -1,0 +1,76 @@
+/** One layer as one source has it: opened at the first read, and again after a read that failed. */
+import { type LayerHandle, SourceError } from '../source/source.js';
+import type { SourceFailure, SourceState } from './source-state.js';
+
+interface OpenLayer {
+  handle: Promise<LayerHandle>;
+  reads: number;
+  discarded: boolean;
+}
+
+export class LayerSource {
+  readonly state: SourceState;
+  /** Bytes of this layer that came from this source and verified. */
+  bytes = 0;
+  /** Until then (`performance.now()`) other sources of the layer come first: this one lacks it or has it wrong. */
+  avoidUntil = 0;
+  /** Why the source was last of no use for this layer. */
+  lastProblem: SourceFailure | undefined;
+  readonly #diffID: string;
+  readonly #size: number;
+  #open: OpenLayer | undefined;
+
+  constructor(state: SourceState, diffID: string, size: number) {
+    this.state = state;
+    this.#diffID = diffID;
+    this.#size = size;
+  }
+
+  async read(offset: number, length: number, signal: AbortSignal): Promise<Uint8Array> {
+    this.#open ??= { handle: this.#openHandle(signal), reads: 0, discarded: false };
+    const open = this.#open;
+    open.reads += 1;
+    try {
+      const handle = await open.handle;
+      const bytes = await handle.read(offset, length, signal);
+      if (bytes.length !== length) {
+        throw new SourceError(
+          'SHORT_READ',
+          `${this.state.source.location} gave ${bytes.length} of ${length} bytes`,
+        );
+      }
+      return bytes;
+    } catch (error) {
+      this.#discard(open);
+      throw error;
+    } finally {
+      open.reads -= 1;
+      closeWhenIdle(open);
+    }
+  }
+
+  close(): void {
+    if (this.#open !== undefined) this.#discard(this.#open);
+  }
+
+  async #openHandle(signal: AbortSignal): Promise<LayerHandle> {
+    const handle = await this.state.source.openLayer(this.#diffID, signal);
+    if (handle.size === this.#size) return handle;
+    await handle.close();
+    throw new SourceError(
+      'CORRUPT',
+      `layer ${this.#diffID} has ${handle.size} bytes at ${this.state.source.location}, not ${this.#size}`,
+    );
+  }
+
+  #discard(open: OpenLayer): void {
+    open.discarded = true;
+    if (this.#open === open) this.#open = undefined;
+    closeWhenIdle(open);
+  }
+}
+
+function closeWhenIdle(open: OpenLayer): void {
+  if (!open.discarded || open.reads > 0) return;
+  open.handle.then((handle) => handle.close()).catch(() => undefined);
+}

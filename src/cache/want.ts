@@ -1,0 +1,69 @@
+/** A block that somebody waits for, and how far each source has been tried for it. */
+import type { CachedLayer } from './cached-layer.js';
+import type { LayerSource } from './layer-source.js';
+
+/** A block may arrive wrong once by accident; a source that has it wrong twice has it wrong. */
+const CORRUPT_TRIES = 2;
+
+export type Choice = { source: LayerSource } | { waitUntil: number } | 'exhausted';
+
+export class Want {
+  readonly layer: CachedLayer;
+  readonly block: number;
+  /** Of `performance.now()`: the readers get EIO then. */
+  readonly deadline: number;
+  readonly #tries = new Map<LayerSource, number>();
+  readonly #corrupt = new Map<LayerSource, number>();
+  readonly #excluded = new Set<LayerSource>();
+  readonly #reasons = new Map<LayerSource, string>();
+
+  constructor(layer: CachedLayer, block: number, deadline: number) {
+    this.layer = layer;
+    this.block = block;
+    this.deadline = deadline;
+  }
+
+  /** The source to ask now: of those that may be asked the least tried one, and of these the first in order. */
+  choose(now: number): Choice {
+    let best: LayerSource | undefined;
+    let bestTries = Number.POSITIVE_INFINITY;
+    let waitUntil: number | undefined;
+    for (const source of this.layer.sources) {
+      if (this.#excluded.has(source)) continue;
+      const usableAt = source.state.usableAt;
+      if (usableAt > now) {
+        waitUntil = Math.min(waitUntil ?? usableAt, usableAt);
+        continue;
+      }
+      const tries = (this.#tries.get(source) ?? 0) + (source.avoidUntil > now ? 1 : 0);
+      if (tries < bestTries) {
+        best = source;
+        bestTries = tries;
+      }
+    }
+    if (best !== undefined) return { source: best };
+    return waitUntil === undefined ? 'exhausted' : { waitUntil };
+  }
+
+  failed(source: LayerSource, reason: string, retryable: boolean): void {
+    this.#tries.set(source, (this.#tries.get(source) ?? 0) + 1);
+    this.#reasons.set(source, reason);
+    if (!retryable) this.#excluded.add(source);
+  }
+
+  corrupt(source: LayerSource): void {
+    const times = (this.#corrupt.get(source) ?? 0) + 1;
+    this.#corrupt.set(source, times);
+    this.failed(source, 'what it gave does not match the block digest', times < CORRUPT_TRIES);
+  }
+
+  /** One `location: reason` for each source of the layer. */
+  reasons(): string[] {
+    return this.layer.sources.map((source) => {
+      const { healthy, lastFailure } = source.state;
+      const down =
+        healthy || lastFailure === undefined ? undefined : `${lastFailure.code}, ${lastFailure.message}`;
+      return `${source.state.source.location}: ${this.#reasons.get(source) ?? down ?? 'not tried in time'}`;
+    });
+  }
+}
