@@ -10,15 +10,20 @@ import { BLOCK_SIZE, type FileExtent, type RegularFile } from './tree.js';
  */
 const TABLE_MAX = 64 << 20;
 
-export type FileLayout =
-  | { kind: 'plain'; block: number }
-  /** `bits` is log2 of chunk size ÷ block size; `extents` are in order, joined where they continue each other. */
-  | { kind: 'chunks'; bits: number; count: number; extents: readonly FileExtent[] };
+/** The table of a file that is not one run of blocks of the image itself. */
+export interface ChunkTable {
+  kind: 'chunks';
+  /** log2 of chunk size ÷ block size. */
+  bits: number;
+  count: number;
+  /** In order, joined where they continue each other. */
+  extents: readonly FileExtent[];
+}
 
 /** Blocks that each device has; `[0]` is the end of the data on the image itself. */
 export type DeviceBlocks = readonly number[];
 
-function joinExtents(file: RegularFile, devices: DeviceBlocks): FileExtent[] {
+function joinExtents(file: RegularFile, devices: DeviceBlocks): readonly FileExtent[] {
   const fileBlocks = Math.ceil(file.size / BLOCK_SIZE);
   const joined: FileExtent[] = [];
   let end = 0;
@@ -45,7 +50,7 @@ function joinExtents(file: RegularFile, devices: DeviceBlocks): FileExtent[] {
       joined.push(extent);
     }
   }
-  return joined;
+  return joined.length === file.extents.length ? file.extents : joined;
 }
 
 /** log2 of the largest power of two that divides `value`, which is not 0. */
@@ -59,18 +64,19 @@ function trailingZeros(value: number): number {
   return bits;
 }
 
-/** Decides how a file is stored, with the largest chunks that its extents allow. */
-export function planFile(file: RegularFile, devices: DeviceBlocks): FileLayout {
+/**
+ * Decides how a file is stored: undefined when it is flat (from the block of its first extent, if it has one),
+ * otherwise in the largest chunks that its extents allow.
+ */
+export function planFile(file: RegularFile, devices: DeviceBlocks): ChunkTable | undefined {
   const fileBlocks = Math.ceil(file.size / BLOCK_SIZE);
   if (!Number.isSafeInteger(file.size) || file.size < 0) {
     throw new ErofsError('INVALID_TREE', `a file has the size ${file.size}`);
   }
   const extents = joinExtents(file, devices);
   const only = extents[0];
-  if (fileBlocks === 0) return { kind: 'plain', block: 0 };
-  if (extents.length === 1 && only?.device === 0 && only.blocks === fileBlocks) {
-    return { kind: 'plain', block: only.block };
-  }
+  const isFlat = only?.device === 0 && only.blocks === fileBlocks;
+  if (fileBlocks === 0 || isFlat) return undefined;
   let bits = Math.min(Math.ceil(Math.log2(fileBlocks)), CHUNK_BLOCK_BITS);
   for (const extent of extents) {
     const start = extent.fileOffset / BLOCK_SIZE;
@@ -127,13 +133,13 @@ export function decodeChunk(
 }
 
 /** The table of 8-byte chunk indexes. */
-export function encodeChunks(layout: FileLayout & { kind: 'chunks' }): Uint8Array {
-  const table = new Uint8Array(layout.count * chunkIndex.size);
+export function encodeChunks({ bits, count, extents }: ChunkTable): Uint8Array {
+  const table = new Uint8Array(count * chunkIndex.size);
   const view = viewOf(table);
   const { device, block } = chunkIndex.fields;
-  const chunkBlocks = 2 ** layout.bits;
+  const chunkBlocks = 2 ** bits;
   let chunk = 0;
-  for (const extent of layout.extents) {
+  for (const extent of extents) {
     const first = extent.fileOffset / BLOCK_SIZE / chunkBlocks;
     for (; chunk < first; chunk++) block.set(view, chunk * chunkIndex.size, NULL_BLOCK);
     for (let done = 0; done < extent.blocks; done += chunkBlocks, chunk++) {
@@ -141,6 +147,6 @@ export function encodeChunks(layout: FileLayout & { kind: 'chunks' }): Uint8Arra
       block.set(view, chunk * chunkIndex.size, extent.block + done);
     }
   }
-  for (; chunk < layout.count; chunk++) block.set(view, chunk * chunkIndex.size, NULL_BLOCK);
+  for (; chunk < count; chunk++) block.set(view, chunk * chunkIndex.size, NULL_BLOCK);
   return table;
 }

@@ -20,7 +20,8 @@ export interface DirectoryPlan {
 export function planDirectory(directory: Directory): DirectoryPlan {
   const names = ['.', '..'];
   for (const name of directory.children.keys()) {
-    if (name.length < 1 || name.length > NAME_MAX || /[/\0]|^\.\.?$/.test(name) || /[^\0-\xff]/.test(name)) {
+    const isDots = name === '.' || name === '..';
+    if (name.length < 1 || name.length > NAME_MAX || isDots || /[^\x01-\x2e\x30-\xff]/.test(name)) {
       throw new ErofsError('INVALID_TREE', `a directory has the name ${JSON.stringify(name)} in it`);
     }
     names.push(name);
@@ -28,8 +29,8 @@ export function planDirectory(directory: Directory): DirectoryPlan {
   names.sort();
   const starts = [0];
   let used = 0;
-  for (const [index, name] of names.entries()) {
-    const length = dirent.size + name.length;
+  for (let index = 0; index < names.length; index++) {
+    const length = dirent.size + (names[index] as string).length;
     if (used + length > BLOCK_SIZE) {
       starts.push(index);
       used = 0;

@@ -75,6 +75,9 @@ export class ErofsImage {
   private readonly buildTime: bigint;
   private readonly deviceMask: number;
   private readonly sharedXattrs: SharedXattrs;
+  /** The block that an inode was last read from, and a little of the next. */
+  private windowStart = -1;
+  private windowView = viewOf(new Uint8Array(0));
 
   private constructor(
     private readonly readAt: ReadAt,
@@ -102,8 +105,8 @@ export class ErofsImage {
   inode(nid: number): ErofsInode {
     const at = this.metaStart + nid * SLOT_SIZE;
     checkRange(`inode ${nid}`, at, compactInode.size, this.size);
-    const view = viewOf(this.readAt(at, Math.min(extendedInode.size, this.size - at)));
-    const format = compactInode.fields.format.get(view, 0);
+    const { view, at: inView } = this.window(at, extendedInode.size);
+    const format = compactInode.fields.format.get(view, inView);
     const isExtended = (format & INODE_EXTENDED) !== 0;
     const type = isExtended ? extendedInode : compactInode;
     checkRange(`inode ${nid}`, at, type.size, this.size);
@@ -115,26 +118,26 @@ export class ErofsImage {
         `inode ${nid} has the format 0x${format.toString(16)}, not supported`,
       );
     }
-    const mode = fields.mode.get(view, 0);
+    const mode = fields.mode.get(view, inView);
     const kind = KIND_OF_MODE.get(mode & MODE_TYPE_BITS);
     if (kind === undefined) throw new ErofsError('CORRUPT', `inode ${nid} has the mode 0${mode.toString(8)}`);
-    const size = fields.size.get(view, 0);
+    const size = fields.size.get(view, inView);
     if (!Number.isSafeInteger(size))
       throw new ErofsError('CORRUPT', `inode ${nid} has a size of ${size} bytes`);
-    const location = fields.location.get(view, 0);
+    const location = fields.location.get(view, inView);
     const isDevice = kind === 'chardev' || kind === 'blockdev';
     const { major, minor } = decodeDevice(isDevice ? location : 0);
-    const xattrsSize = xattrSizeOf(fields.xattrCount.get(view, 0));
+    const xattrsSize = xattrSizeOf(fields.xattrCount.get(view, inView));
     checkRange(`the xattrs of inode ${nid}`, at + type.size, xattrsSize, this.size);
     return {
       nid,
       kind,
       layout,
       mode: mode & ~MODE_TYPE_BITS,
-      uid: fields.uid.get(view, 0),
-      gid: fields.gid.get(view, 0),
-      mtime: isExtended ? extendedMtime(view) : this.buildTime,
-      nlink: fields.nlink.get(view, 0),
+      uid: fields.uid.get(view, inView),
+      gid: fields.gid.get(view, inView),
+      mtime: isExtended ? extendedMtime(view, inView) : this.buildTime,
+      nlink: fields.nlink.get(view, inView),
       size,
       major,
       minor,
@@ -251,6 +254,17 @@ export class ErofsImage {
     return bytes;
   }
 
+  /** A view that has the bytes at `offset`: `length` of them, or as many as the image has. */
+  private window(offset: number, length: number): { view: DataView; at: number } {
+    const start = Math.floor(offset / BLOCK_SIZE) * BLOCK_SIZE;
+    const end = Math.min(offset + length, this.size);
+    if (this.windowStart !== start || this.windowView.byteLength < end - start) {
+      this.windowView = viewOf(this.readAt(start, Math.min(BLOCK_SIZE + length, this.size - start)));
+      this.windowStart = start;
+    }
+    return { view: this.windowView, at: offset - start };
+  }
+
   private resolve(inode: ErofsInode | number): ErofsInode {
     return typeof inode === 'number' ? this.inode(inode) : inode;
   }
@@ -330,7 +344,7 @@ function continues(last: FileExtent, next: FileExtent): boolean {
   );
 }
 
-function extendedMtime(view: DataView): bigint {
+function extendedMtime(view: DataView, at: number): bigint {
   const { mtime, mtimeNs } = extendedInode.fields;
-  return mtime.get(view, 0) * NS_PER_SECOND + BigInt(mtimeNs.get(view, 0));
+  return mtime.get(view, at) * NS_PER_SECOND + BigInt(mtimeNs.get(view, at));
 }

@@ -3,38 +3,53 @@
  * the device table, the inode records, and what does not fit behind its inode (blocks of directories and long
  * link targets). An inode record is the inode, its xattrs, and its chunk table or inline tail.
  */
-import { type DeviceBlocks, type FileLayout, planFile } from './chunks.js';
+import { type ChunkTable, type DeviceBlocks, planFile } from './chunks.js';
 import { type DirectoryPlan, planDirectory } from './directory-blocks.js';
 import { ErofsError } from './erofs-error.js';
 import { chunkIndex, deviceSlot, extendedInode, SLOT_SIZE, TARGET_MAX } from './format.js';
 import { BLOCK_SIZE, type Directory, type Inode } from './tree.js';
 import { xattrAreaSize } from './xattrs.js';
 
-/** The content of an inode that is not another inode's. */
-export type Content =
-  | { kind: 'none' }
-  | { kind: 'file'; layout: FileLayout }
-  | { kind: 'directory'; plan: DirectoryPlan; inline: boolean; block: number }
-  | { kind: 'symlink'; inline: boolean; block: number };
+/** A directory or link target: in blocks, of which the last, if it is partly used, may lie behind the inode. */
+interface BlockContent {
+  /** Bytes. */
+  size: number;
+  inline: boolean;
+  /** The first of the blocks that are not behind the inode. */
+  block: number;
+}
+
+export interface DirectoryContent extends BlockContent {
+  kind: 'directory';
+  plan: DirectoryPlan;
+  /** Undefined for the root. */
+  parent: Directory | undefined;
+}
+
+export interface LinkContent extends BlockContent {
+  kind: 'symlink';
+}
+
+/** What an inode has beside itself and its xattrs; flat files and special files have nothing. */
+export type Content = ChunkTable | DirectoryContent | LinkContent;
 
 export interface InodePlan {
   readonly inode: Inode;
-  readonly content: Content;
+  readonly content: Content | undefined;
   /** Bytes from the start of the metadata area, a multiple of SLOT_SIZE. */
   readonly position: number;
   readonly xattrSize: number;
   /** Names that refer to it; for a directory 2 and the number of its subdirectories. */
   nlink: number;
-  /** Of a directory: the one that it is in. */
-  readonly parent: InodePlan | undefined;
 }
 
 export interface Layout {
   /** In the order of their positions; the root is the first. */
   readonly inodes: readonly InodePlan[];
   readonly planOf: (inode: Inode) => InodePlan;
-  /** Bytes from the start of the metadata area: where inode records end and the blocks begin; their end. */
-  readonly recordsEnd: number;
+  /** The block that the metadata area begins with. */
+  readonly metadataBlock: number;
+  /** Bytes from the start of the metadata area to the blocks behind the inode records, and to their end. */
   readonly blocksStart: number;
   readonly end: number;
 }
@@ -69,50 +84,41 @@ export function planLayout(root: Directory, devices: DeviceBlocks, metadataBlock
   let cursor = firstInode(devices.length - 1);
   let blocks = 0;
 
-  const place = (inode: Inode, parent: InodePlan | undefined): InodePlan => {
+  const place = (inode: Inode, parent: Directory | undefined): void => {
     const xattrSize = xattrAreaSize(inode.xattrs);
     const head = extendedInode.size + xattrSize;
     let position = cursor;
     let size = head;
-    let content: Content = { kind: 'none' };
+    let content: Content | undefined;
     if (inode.kind === 'file') {
-      const layout = planFile(inode, devices);
-      content = { kind: 'file', layout };
-      if (layout.kind === 'chunks') size = alignUp(head, chunkIndex.size) + layout.count * chunkIndex.size;
+      content = planFile(inode, devices);
+      if (content) size = alignUp(head, chunkIndex.size) + content.count * chunkIndex.size;
     } else if (inode.kind === 'directory' || inode.kind === 'symlink') {
       const plan = inode.kind === 'directory' ? planDirectory(inode) : undefined;
       const length = plan?.size ?? targetLength(inode);
       const tail = length % BLOCK_SIZE;
       const placed = placeTail(cursor, head, tail);
+      const { inline } = placed;
       position = placed.position;
-      if (placed.inline) size = head + tail;
-      const ownBlocks = placed.inline ? Math.floor(length / BLOCK_SIZE) : Math.ceil(length / BLOCK_SIZE);
+      if (inline) size = head + tail;
       content = plan
-        ? { kind: 'directory', plan, inline: placed.inline, block: blocks }
-        : { kind: 'symlink', inline: placed.inline, block: blocks };
-      blocks += ownBlocks;
+        ? { kind: 'directory', size: length, inline, block: blocks, plan, parent }
+        : { kind: 'symlink', size: length, inline, block: blocks };
+      blocks += inline ? Math.floor(length / BLOCK_SIZE) : Math.ceil(length / BLOCK_SIZE);
     }
-    const planned = {
-      inode,
-      content,
-      position,
-      xattrSize,
-      nlink: inode.kind === 'directory' ? 2 : 1,
-      parent,
-    };
-    plans.set(inode, planned);
-    inodes.push(planned);
+    const plan = { inode, content, position, xattrSize, nlink: inode.kind === 'directory' ? 2 : 1 };
+    plans.set(inode, plan);
+    inodes.push(plan);
     cursor = alignUp(position + size, SLOT_SIZE);
-    return planned;
   };
 
   place(root, undefined);
   for (let index = 0; index < inodes.length; index++) {
     const directory = inodes[index] as InodePlan;
-    if (directory.content.kind !== 'directory') continue;
-    const { children } = directory.inode as Directory;
+    if (directory.content?.kind !== 'directory') continue;
+    const parent = directory.inode as Directory;
     for (const name of directory.content.plan.names) {
-      const child = children.get(name);
+      const child = parent.children.get(name);
       if (child === undefined) continue;
       const known = plans.get(child);
       if (child.kind === 'directory') {
@@ -123,7 +129,7 @@ export function planLayout(root: Directory, devices: DeviceBlocks, metadataBlock
         known.nlink++;
         continue;
       }
-      place(child, child.kind === 'directory' ? directory : undefined);
+      place(child, parent);
     }
   }
 
@@ -131,10 +137,10 @@ export function planLayout(root: Directory, devices: DeviceBlocks, metadataBlock
   const end = blocksStart + blocks * BLOCK_SIZE;
   const firstBlock = metadataBlock + blocksStart / BLOCK_SIZE;
   for (const { content } of inodes) {
-    if (content.kind === 'directory' || content.kind === 'symlink') content.block += firstBlock;
+    if (content && content.kind !== 'chunks') content.block += firstBlock;
   }
   const planOf = (inode: Inode): InodePlan => plans.get(inode) as InodePlan;
-  return { inodes, planOf, recordsEnd: cursor, blocksStart, end };
+  return { inodes, planOf, metadataBlock, blocksStart, end };
 }
 
 function targetLength(inode: Inode): number {

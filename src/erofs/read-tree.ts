@@ -1,7 +1,7 @@
 /** The tree of an image, as the writer takes it. */
 import { ErofsError } from './erofs-error.js';
 import type { ErofsImage, ErofsInode } from './image.js';
-import type { ByteString, Directory, Inode, InodeAttributes, RegularFile } from './tree.js';
+import type { ByteString, Directory, Inode, RegularFile } from './tree.js';
 
 /** The largest images known have about a million inodes; this many take some 2 GB of memory. */
 const INODES_MAX = 4 << 20;
@@ -32,18 +32,18 @@ export function readTree(image: ErofsImage, options: ReadTreeOptions = {}): Dire
     metadataLeft -= image.metadataBytes(inode);
     if (metadataLeft < 0)
       throw new ErofsError('CORRUPT', `the metadata of inode ${nid} is that of others, too`);
-    const attributes: InodeAttributes = { mode, uid, gid, mtime, xattrs: image.xattrs(inode) };
+    const xattrs = image.xattrs(inode);
     switch (kind) {
       case 'directory':
-        return { kind, ...attributes, children: new Map() };
+        return { kind, mode, uid, gid, mtime, xattrs, children: new Map() };
       case 'symlink':
-        return { kind, ...attributes, target: image.readlink(inode) };
+        return { kind, mode, uid, gid, mtime, xattrs, target: image.readlink(inode) };
       case 'file': {
         const extents = image.extents(inode);
         extentsLeft -= extents.length;
         if (extentsLeft < 0)
           throw new ErofsError('TOO_LARGE', `an image of more than ${EXTENTS_MAX} extents`);
-        const file: RegularFile = { kind, ...attributes, size: inode.size, extents };
+        const file: RegularFile = { kind, mode, uid, gid, mtime, xattrs, size: inode.size, extents };
         if (image.inlineBytes(inode) > 0) {
           if (options.inline === undefined) {
             throw new ErofsError('INLINE_DATA', `the last bytes of inode ${nid} lie among the metadata`);
@@ -53,7 +53,7 @@ export function readTree(image: ErofsImage, options: ReadTreeOptions = {}): Dire
         return file;
       }
       default:
-        return { kind, ...attributes, major: inode.major, minor: inode.minor };
+        return { kind, mode, uid, gid, mtime, xattrs, major: inode.major, minor: inode.minor };
     }
   };
 

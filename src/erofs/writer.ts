@@ -3,32 +3,35 @@
  * ones. The output is a function of the tree and the options alone. File data is not its business: extents say
  * where that lies.
  */
-import { chunkFormat, type DeviceBlocks, encodeChunks } from './chunks.js';
-import { type DirectoryPlan, encodeDirectoryBlock } from './directory-blocks.js';
+import { type DeviceBlocks, encodeChunks } from './chunks.js';
+import { encodeDirectoryBlock } from './directory-blocks.js';
+import { Emitter } from './emitter.js';
 import { ErofsError } from './erofs-error.js';
 import {
   chunkIndex,
   deviceSlot,
-  encodeDevice,
   extendedInode,
   FEATURE_COMPAT,
   FEATURE_INCOMPAT,
-  INODE_EXTENDED,
   KINDS,
-  LAYOUT,
-  MAJOR_MAX,
-  MINOR_MAX,
   SLOT_SIZE,
   SUPERBLOCK_MAGIC,
   SUPERBLOCK_OFFSET,
   superblock,
   superblockChecksum,
 } from './format.js';
-import { type InodePlan, type Layout, planLayout } from './layout.js';
+import { encodeInode } from './inode-record.js';
+import {
+  type DirectoryContent,
+  type InodePlan,
+  type Layout,
+  type LinkContent,
+  planLayout,
+} from './layout.js';
 import { type Values, viewOf } from './record.js';
 import type { ErofsDevice } from './superblock.js';
-import { BLOCK_SIZE, type Directory, type Inode, type SpecialFile } from './tree.js';
-import { encodeXattrs, xattrCount } from './xattrs.js';
+import { BLOCK_SIZE, type Directory, type Inode } from './tree.js';
+import { encodeXattrs } from './xattrs.js';
 
 export type { ErofsDevice };
 
@@ -55,51 +58,6 @@ const BLOCKS_MAX = 0xfffffffe;
 /** root_nid, devt_slotoff and the device count have 16 bits each; the root follows the device table. */
 const UINT16_MAX = 0xffff;
 const DEVICES_MAX = Math.floor((UINT16_MAX * SLOT_SIZE) / deviceSlot.size);
-const NS_PER_SECOND = 1_000_000_000n;
-const PIECE_SIZE = 1 << 20;
-
-/** Collects bytes in pieces and knows its position, so that every section can assert that it begins as planned. */
-class Emitter {
-  readonly pieces: Uint8Array[] = [];
-  position = 0;
-  private piece = Buffer.alloc(0);
-  private used = 0;
-
-  append(bytes: Uint8Array): void {
-    for (let done = 0; done < bytes.length; ) {
-      const room = this.room();
-      const length = Math.min(room, bytes.length - done);
-      this.piece.set(bytes.subarray(done, done + length), this.used);
-      this.used += length;
-      this.position += length;
-      done += length;
-    }
-  }
-
-  /** Appends zeros up to a position. */
-  padTo(position: number): void {
-    if (position < this.position) throw new Error(`planned ${position}, but already at ${this.position}`);
-    while (this.position < position) {
-      const length = Math.min(this.room(), position - this.position);
-      this.used += length;
-      this.position += length;
-    }
-  }
-
-  private room(): number {
-    if (this.used === this.piece.length) {
-      this.piece = Buffer.alloc(PIECE_SIZE);
-      this.pieces.push(this.piece);
-      this.used = 0;
-    }
-    return this.piece.length - this.used;
-  }
-
-  finish(): readonly Uint8Array[] {
-    const last = this.pieces.pop();
-    return last === undefined ? [] : [...this.pieces, last.subarray(0, this.used)];
-  }
-}
 
 /**
  * Lays out a tree as an EROFS image. Hard links are references to the same object. Throws ErofsError:
@@ -124,17 +82,23 @@ export function writeErofs(root: Directory, options: WriteOptions): WrittenErofs
 
   const emitter = new Emitter();
   for (const device of devices) emitter.append(encodeDeviceSlot(device));
-  for (const [index, plan] of layout.inodes.entries()) emitInode(emitter, plan, index + 1, layout);
+  const record = new Uint8Array(extendedInode.size);
+  const recordView = viewOf(record);
+  let ino = 0;
+  for (const plan of layout.inodes) {
+    emitter.padTo(plan.position);
+    encodeInode(recordView, plan, ++ino);
+    emitter.append(record);
+    emitContent(emitter, plan, layout);
+  }
   emitter.padTo(layout.blocksStart);
-  for (const plan of layout.inodes) emitBlocks(emitter, plan, layout, metadataBlock);
+  for (const plan of layout.inodes) emitBlocks(emitter, plan, layout);
   emitter.padTo(layout.end);
 
-  const isChunked = layout.inodes.some(
-    ({ content }) => content.kind === 'file' && content.layout.kind === 'chunks',
-  );
+  const isChunked = layout.inodes.some(({ content }) => content?.kind === 'chunks');
   return {
     superblock: encodeSuperblock({
-      rootNid: nidOf(layout.inodes[0] as InodePlan),
+      rootNid: layout.planOf(root).position / SLOT_SIZE,
       inodes: layout.inodes.length,
       blocks,
       metaBlock: metadataBlock,
@@ -175,106 +139,39 @@ function encodeDeviceSlot(device: ErofsDevice): Uint8Array {
   return bytes;
 }
 
-function nidOf(plan: InodePlan): number {
-  return plan.position / SLOT_SIZE;
-}
-
-function encodeInode({ inode, content, xattrSize, nlink }: InodePlan, ino: number): Uint8Array {
-  const bytes = new Uint8Array(extendedInode.size);
-  const view = viewOf(bytes);
-  const fields = extendedInode.fields;
-  let layout: number = LAYOUT.flatPlain;
-  let size = 0;
-  let location = 0;
-  if (content.kind === 'file') {
-    size = inode.kind === 'file' ? inode.size : 0;
-    if (content.layout.kind === 'chunks') layout = LAYOUT.chunkBased;
-    location = content.layout.kind === 'chunks' ? chunkFormat(content.layout.bits) : content.layout.block;
-  } else if (content.kind === 'none') {
-    if ('major' in inode) location = deviceNumber(inode);
-  } else {
-    size =
-      content.kind === 'directory' ? content.plan.size : inode.kind === 'symlink' ? inode.target.length : 0;
-    if (content.inline) layout = LAYOUT.flatInline;
-    location = content.block;
-  }
-  checkAttributes(inode);
-  const seconds = floorDivide(inode.mtime, NS_PER_SECOND);
-  fields.format.set(view, 0, INODE_EXTENDED | (layout << 1));
-  fields.xattrCount.set(view, 0, xattrCount(xattrSize));
-  fields.mode.set(view, 0, KINDS[inode.kind].typeBits | inode.mode);
-  fields.size.set(view, 0, size);
-  fields.location.set(view, 0, location);
-  fields.ino.set(view, 0, ino);
-  fields.uid.set(view, 0, inode.uid);
-  fields.gid.set(view, 0, inode.gid);
-  fields.mtime.set(view, 0, seconds);
-  fields.mtimeNs.set(view, 0, Number(inode.mtime - seconds * NS_PER_SECOND));
-  fields.nlink.set(view, 0, nlink);
-  return bytes;
-}
-
-function floorDivide(value: bigint, divisor: bigint): bigint {
-  const quotient = value / divisor;
-  return quotient * divisor > value ? quotient - 1n : quotient;
-}
-
-function deviceNumber({ kind, major, minor }: SpecialFile): number {
-  if (!isUnsigned(major, MAJOR_MAX) || !isUnsigned(minor, MINOR_MAX)) {
-    throw new ErofsError('TOO_LARGE', `Linux has no device number ${major}/${minor}`);
-  }
-  return kind === 'chardev' || kind === 'blockdev' ? encodeDevice(major, minor) : 0;
-}
-
-function isUnsigned(value: number, max: number): boolean {
-  return Number.isInteger(value) && value >= 0 && value <= max;
-}
-
-function checkAttributes(inode: Inode): void {
-  if (!isUnsigned(inode.mode, 0o7777))
-    throw new ErofsError('INVALID_TREE', `an inode has the mode ${inode.mode}`);
-  if (!isUnsigned(inode.uid, 0xffffffff) || !isUnsigned(inode.gid, 0xffffffff)) {
-    throw new ErofsError('TOO_LARGE', `ids have 32 bits, not ${inode.uid} and ${inode.gid}`);
-  }
-  if (BigInt.asIntN(64, inode.mtime / NS_PER_SECOND) !== inode.mtime / NS_PER_SECOND) {
-    throw new ErofsError('TOO_LARGE', `an inode has the mtime ${inode.mtime}`);
-  }
-}
-
-function emitInode(emitter: Emitter, plan: InodePlan, ino: number, layout: Layout): void {
-  const { inode, content } = plan;
-  emitter.padTo(plan.position);
-  emitter.append(encodeInode(plan, ino));
-  if (plan.xattrSize > 0) emitter.append(encodeXattrs(inode.xattrs));
-  if (content.kind === 'file' && content.layout.kind === 'chunks') {
+/** What follows the inode: xattrs, chunk table, inline tail. */
+function emitContent(emitter: Emitter, { inode, content, xattrSize }: InodePlan, layout: Layout): void {
+  if (xattrSize > 0) emitter.append(encodeXattrs(inode.xattrs));
+  if (content?.kind === 'chunks') {
     emitter.padTo(Math.ceil(emitter.position / chunkIndex.size) * chunkIndex.size);
-    emitter.append(encodeChunks(content.layout));
-  } else if (content.kind === 'directory' && content.inline) {
-    emitter.append(encodeBlock(plan, content.plan, content.plan.starts.length - 1, layout));
-  } else if (content.kind === 'symlink' && content.inline && inode.kind === 'symlink') {
-    emitter.append(Buffer.from(inode.target, 'latin1'));
+    emitter.append(encodeChunks(content));
+  } else if (content?.inline) {
+    const lastBlock = Math.floor(content.size / BLOCK_SIZE);
+    emitter.append(encodeBlock(inode, content, lastBlock, layout));
   }
-}
-
-function encodeBlock(plan: InodePlan, directory: DirectoryPlan, block: number, layout: Layout): Uint8Array {
-  const { children } = plan.inode as Directory;
-  return encodeDirectoryBlock(directory, block, (name) => {
-    const child = children.get(name);
-    const target = child ? layout.planOf(child) : name === '.' ? plan : (plan.parent ?? plan);
-    return { nid: nidOf(target), fileType: KINDS[target.inode.kind].fileType };
-  });
 }
 
 /** What an inode has in blocks of its own: all of a directory or link target, or all but the inline tail. */
-function emitBlocks(emitter: Emitter, plan: InodePlan, layout: Layout, metadataBlock: number): void {
-  const { inode, content } = plan;
-  if (content.kind === 'directory') {
-    const blocks = content.plan.starts.length - (content.inline ? 1 : 0);
-    if (blocks > 0) emitter.padTo((content.block - metadataBlock) * BLOCK_SIZE);
-    for (let block = 0; block < blocks; block++)
-      emitter.append(encodeBlock(plan, content.plan, block, layout));
-  } else if (content.kind === 'symlink' && !content.inline && inode.kind === 'symlink') {
-    emitter.padTo((content.block - metadataBlock) * BLOCK_SIZE);
-    emitter.append(Buffer.from(inode.target, 'latin1'));
-  }
+function emitBlocks(emitter: Emitter, { inode, content }: InodePlan, layout: Layout): void {
+  if (content === undefined || content.kind === 'chunks') return;
+  const blocks = content.inline
+    ? Math.floor(content.size / BLOCK_SIZE)
+    : Math.ceil(content.size / BLOCK_SIZE);
+  if (blocks > 0) emitter.padTo((content.block - layout.metadataBlock) * BLOCK_SIZE);
+  for (let block = 0; block < blocks; block++) emitter.append(encodeBlock(inode, content, block, layout));
+}
+
+/** Block number `block` of a directory or link target, the last one without padding. */
+function encodeBlock(
+  inode: Inode,
+  content: DirectoryContent | LinkContent,
+  block: number,
+  layout: Layout,
+): Uint8Array {
+  if (inode.kind === 'symlink') return Buffer.from(inode.target, 'latin1');
+  if (inode.kind !== 'directory' || content.kind !== 'directory') throw new Error('a plan of another inode');
+  return encodeDirectoryBlock(content.plan, block, (name) => {
+    const target = inode.children.get(name) ?? (name === '.' ? inode : (content.parent ?? inode));
+    return { nid: layout.planOf(target).position / SLOT_SIZE, fileType: KINDS[target.kind].fileType };
+  });
 }
