@@ -6,10 +6,12 @@
  */
 import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { bytesReader, ErofsImage } from '../erofs/reader.js';
 import { type LayerDigests, parseTeleportArtifact } from '../image/artifact.js';
 import {
   blobPath,
   checkMarker,
+  diffIDHex,
   emptyCatalog,
   INDEX_PATH,
   MARKER_PATH,
@@ -48,7 +50,7 @@ export interface RemoteImage {
 
 /**
  * Loads an image by name or digest. Throws ImageError NOT_FOUND (naming images that are there), NOT_EXPANDED,
- * INVALID_STORE or INVALID_ARTIFACT, OciError for documents and blobs that are malformed or do not match their
+ * INVALID_STORE or INVALID_ARTIFACT, OciError, ErofsError and LayerError for documents and blobs that are malformed or do not match their
  * digest, and what the source throws.
  */
 export async function loadImage(
@@ -113,14 +115,19 @@ class Loader {
         `${what} belongs to ${artifact.subject.digest}: expand the image again`,
       );
     }
-    const [configBytes, , ...devices] = await Promise.all([
+    const [configBytes, indexBytes, ...devices] = await Promise.all([
       this.#blob(manifest.config, 'image config', MAX_MANIFEST_BYTES),
       this.#blob(artifact.imageIndex, 'image index', artifact.imageIndex.size),
       ...artifact.digests.map((layer) => this.#device(layer)),
     ]);
     const config = parseImageConfig(configBytes, `config of ${this.#name}`);
-    const diffIDs = [...new Set(config.diffIDs)].join();
-    if (diffIDs !== devices.map((device) => device.diffID).join()) {
+    // The session takes devices by their place alone; what stands there must be the layer that is meant.
+    const mapped = ErofsImage.open(bytesReader(indexBytes), indexBytes.length).devices.map(({ tag }) => tag);
+    const diffIDs = devices.map((device) => device.diffID);
+    if (
+      mapped.join() !== diffIDs.map(diffIDHex).join() ||
+      diffIDs.join() !== [...new Set(config.diffIDs)].join()
+    ) {
       throw new ImageError(
         'INVALID_ARTIFACT',
         `${what} has other layers than the image: expand the image again`,

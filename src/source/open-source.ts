@@ -1,0 +1,55 @@
+/** From what a user writes for `--store` to the source that reads it. Nothing is contacted yet. */
+import { fileURLToPath } from 'node:url';
+import { findCredentials } from '../smb/credentials.js';
+import { SmbError } from '../smb/error.js';
+import { parseSmbUrl } from '../smb/url.js';
+import { type Logger, log } from '../telemetry/logger.js';
+import { FileSource } from './file-source.js';
+import { SmbSource, type SmbSourceOptions } from './smb-source.js';
+import { type Source, SourceError } from './source.js';
+
+export interface OpenSourceOptions {
+  /** Path of a credentials file in the format of mount.cifs; otherwise the URL and ORCA_SMB_USER, … are asked. */
+  credentialsFile?: string;
+  env?: NodeJS.ProcessEnv;
+  smb?: Pick<SmbSourceOptions, 'encryption' | 'dialects' | 'ciphers' | 'requestTimeout'>;
+  logger?: Logger;
+}
+
+/** `file:DIR`, `file:///DIR`, `smb://HOST[:PORT]/SHARE[/PATH]`, or a path. Throws SourceError INVALID_URL and SmbError. */
+export async function openSource(store: string, options: OpenSourceOptions = {}): Promise<Source> {
+  const scheme = /^([a-z][a-z0-9+.-]*):/i.exec(store)?.[1]?.toLowerCase();
+  if (scheme === 'smb') return openSmb(store, options);
+  if (scheme === 'file') {
+    const path = store.startsWith('file://') ? fileURLToPath(store) : store.slice('file:'.length);
+    if (path === '') throw invalid('file: without a directory');
+    return new FileSource(path);
+  }
+  if (scheme !== undefined && store.includes('://'))
+    throw invalid(`stores of the kind ${scheme}: cannot be read`);
+  if (store === '') throw invalid('no store is named');
+  return new FileSource(store);
+}
+
+async function openSmb(store: string, options: OpenSourceOptions): Promise<Source> {
+  try {
+    const { host, port, share, path, user, location } = parseSmbUrl(store);
+    const { credentials, warning } = await findCredentials({
+      file: options.credentialsFile,
+      url: user,
+      ...(options.env === undefined ? {} : { env: options.env }),
+    });
+    if (warning !== undefined) (options.logger ?? log).warn(warning);
+    return new SmbSource({ ...options.smb, host, port, share, path, location, credentials });
+  } catch (cause) {
+    if (!(cause instanceof SmbError)) throw cause;
+    throw new SourceError(cause.code, cause.message, { cause });
+  }
+}
+
+function invalid(why: string): SourceError {
+  return new SourceError(
+    'INVALID_URL',
+    `${why}: a store is a directory, file:DIR, or smb://HOST[:PORT]/SHARE[/PATH]`,
+  );
+}
