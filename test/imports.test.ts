@@ -20,6 +20,7 @@ const levels: readonly (readonly string[])[] = [
 /** Imports between folders of one level, with the reason. */
 const sideways: Readonly<Record<string, readonly string[]>> = {
   vhd: ['erofs'], // the codec of fixed-width records
+  tar: ['erofs'], // names are byte strings, as in the tree that a layer becomes
   oci: ['tar'], // docker-archive and oci-archive are tar files
   telemetry: ['errors.ts'],
   native: ['errors.ts'],
