@@ -1,0 +1,231 @@
+/**
+ * One mounted image: image index, cached layers and sources, tied to one native session.
+ *
+ * While it is up, nothing in this process may touch the mounted tree synchronously: a READ that misses is answered
+ * by the event loop, which would wait for itself.
+ */
+import { statfs } from 'node:fs/promises';
+import type { BlockCache, LayerLease } from '../cache/block-cache.js';
+import { addon, type Session, type SessionStats } from '../native/addon.js';
+import type { RemoteImage } from '../source/remote-image.js';
+import type { Source } from '../source/source.js';
+import type { Logger } from '../telemetry/logger.js';
+import { MountError } from './mount-error.js';
+import { isDead, locate, MNT_DETACH, prepareMountPoint } from './mount-point.js';
+import { mountAt, ORCA_TYPE } from './mount-table.js';
+import { raiseReadAhead } from './read-ahead.js';
+
+/** KiB; more than 1 MiB is no faster. */
+const READ_AHEAD = 1024;
+
+export interface MountOptions {
+  image: RemoteImage;
+  /** Where absent blocks come from, in order of preference. */
+  sources: readonly Source[];
+  cache: BlockCache;
+  mountpoint: string;
+  /** KiB; default 1024. */
+  readAhead?: number;
+  logger?: Logger;
+}
+
+export interface LayerStats {
+  diffID: string;
+  blocks: number;
+  blocksPresent: number;
+  /**
+   * In order of preference: the first that is healthy serves. `problem` is what it last failed with, and so why a
+   * later one served; `bytes` are those of this layer that came from it and verified.
+   */
+  sources: { location: string; bytes: number; healthy: boolean; problem?: string }[];
+}
+
+/** How a mount came to its end. */
+export interface MountEnd {
+  reason: 'unmounted' | 'closed' | 'failed';
+  message: string;
+}
+
+export interface MountStats {
+  session: SessionStats;
+  /** READs that were answered without waiting ÷ all READs; 1 before the first. */
+  hitRatio: number;
+  /** KiB, when it can be known. */
+  readAhead: number | undefined;
+  layers: LayerStats[];
+  /** Verified bytes by the location of the source, over all layers (and all mounts that share them). */
+  bytesBySource: Record<string, number>;
+}
+
+/**
+ * Mounts an image and resolves when the mount answers. Throws MountError, CacheError, or what the kernel refuses;
+ * then nothing is left mounted.
+ */
+export async function mountImage(options: MountOptions): Promise<Mount> {
+  const place = await prepareMountPoint(options.mountpoint, options.logger);
+  const leases: LayerLease[] = [];
+  try {
+    for (const device of options.image.devices) {
+      leases.push(await options.cache.openLayer(device.digests, options.sources));
+    }
+    return await Mount.start(place, leases, options);
+  } catch (error) {
+    await Promise.all(leases.map((lease) => lease.close()));
+    throw error;
+  }
+}
+
+export class Mount {
+  /** Absolute, without symbolic links. */
+  readonly mountpoint: string;
+  /** Resolves when the kernel has ended the mount, whoever asked for it, and all that belongs to it is closed. */
+  readonly ended: Promise<MountEnd>;
+  readonly #session: Session;
+  readonly #leases: readonly LayerLease[];
+  #readAhead: number | undefined;
+
+  private constructor(place: string, fd: number, leases: readonly LayerLease[], options: MountOptions) {
+    const { scheduler } = options.cache;
+    const { promise, resolve } = withResolvers<MountEnd>();
+    this.mountpoint = place;
+    this.#leases = leases;
+    this.#session = new addon.Session({
+      fd,
+      indexPath: options.image.indexPath,
+      blockFiles: leases.map(({ layer }) => layer.blockFile),
+      onMiss: (device, firstBlock, count) => {
+        const lease = leases[device];
+        if (lease !== undefined) scheduler.demand(lease.layer, firstBlock, count);
+      },
+      onEnd: (reason, message) => resolve({ reason, message }),
+    });
+    this.ended = promise.then(async (end) => {
+      await this.#session.close();
+      await Promise.all(leases.map((lease) => lease.close()));
+      return end;
+    });
+  }
+
+  /** Mounts at a prepared mount point. When it throws, the leases are the caller's again. */
+  static async start(place: string, leases: readonly LayerLease[], options: MountOptions): Promise<Mount> {
+    const fd = mountFuse(place, `orca:${options.image.name}`);
+    let mount: Mount | undefined;
+    try {
+      mount = new Mount(place, fd, leases, options);
+      await mount.#answer();
+      mount.#readAhead = await raiseReadAhead(place, options.readAhead ?? READ_AHEAD);
+      return mount;
+    } catch (cause) {
+      addon.umount(place, MNT_DETACH);
+      await mount?.close();
+      if (cause instanceof MountError) throw cause;
+      const { message } = cause as Error;
+      throw new MountError('FAILED', `${options.image.name} cannot be mounted at ${place}: ${message}`, {
+        cause,
+      });
+    }
+  }
+
+  stats(): MountStats {
+    const session = this.#session.stats();
+    const reads = session.readHits + session.readMisses;
+    const layers = this.#leases.map(({ layer }) => ({
+      diffID: layer.digests.diffID,
+      blocks: layer.blockFile.blocks,
+      blocksPresent: layer.blockFile.count(),
+      sources: layer.sources.map(({ state, bytes, lastProblem }) => ({
+        location: state.source.location,
+        bytes,
+        healthy: state.healthy,
+        ...(lastProblem === undefined ? {} : { problem: `${lastProblem.code}, ${lastProblem.message}` }),
+      })),
+    }));
+    const bytesBySource: Record<string, number> = {};
+    for (const { location, bytes } of layers.flatMap((layer) => layer.sources)) {
+      bytesBySource[location] = (bytesBySource[location] ?? 0) + bytes;
+    }
+    const hitRatio = reads === 0 ? 1 : session.readHits / reads;
+    return { session, hitRatio, readAhead: this.#readAhead, layers, bytesBySource };
+  }
+
+  /**
+   * Unmounts and waits for the end; with `lazy`, only takes it out of the file tree, and it ends when nobody uses it
+   * any more. Throws MountError BUSY.
+   */
+  async unmount(options: { lazy?: boolean } = {}): Promise<void> {
+    detach(this.mountpoint, options.lazy ?? false);
+    if (!options.lazy) await this.ended;
+  }
+
+  /** Ends the session whatever uses it: readers get an error from now on. The mount point has to be unmounted. */
+  async close(): Promise<void> {
+    await this.#session.close();
+    await this.ended;
+  }
+
+  /** A first answer from the session's threads; statfs(2) does not run on the event loop. */
+  async #answer(): Promise<void> {
+    await Promise.race([
+      statfs(this.mountpoint),
+      this.ended.then(({ message }) => {
+        throw new MountError('FAILED', `the mount at ${this.mountpoint} ended at once: ${message}`);
+      }),
+    ]);
+  }
+}
+
+/** Unmounts what a process of this host, alive or dead, has mounted. Throws MountError NOT_MOUNTED or BUSY. */
+export async function unmountImage(path: string, options: { lazy?: boolean } = {}): Promise<void> {
+  const place = await locate(path);
+  const there = await mountAt(place);
+  if (there?.type !== ORCA_TYPE) {
+    throw new MountError(
+      'NOT_MOUNTED',
+      `${place} is not a mount of Orca (see grep ${ORCA_TYPE} /proc/mounts)`,
+    );
+  }
+  detach(place, options.lazy === true || (await isDead(place)));
+}
+
+function detach(place: string, lazy: boolean): void {
+  try {
+    addon.umount(place, lazy ? MNT_DETACH : 0);
+  } catch (cause) {
+    const { code, message } = cause as NodeJS.ErrnoException;
+    if (code === 'EBUSY') {
+      throw new MountError(
+        'BUSY',
+        `${place} is in use: end what uses it (fuser -vm ${place} lists it), or unmount lazily`,
+        { cause },
+      );
+    }
+    // Somebody else was faster.
+    if (code === 'EINVAL') return;
+    throw new MountError('FAILED', `${place} cannot be unmounted: ${message}`, { cause });
+  }
+}
+
+function mountFuse(place: string, source: string): number {
+  try {
+    return addon.mountFuse(place, { source });
+  } catch (cause) {
+    const { code, message } = cause as NodeJS.ErrnoException;
+    if (code === 'EPERM') {
+      throw new MountError('NOT_PERMITTED', `this user may not mount at ${place} (${message}): run as root`, {
+        cause,
+      });
+    }
+    if (code === 'ENODEV') {
+      throw new MountError('NO_FUSE', 'the kernel has no FUSE: load the module (modprobe fuse)', { cause });
+    }
+    throw new MountError('FAILED', `${place} cannot be mounted: ${message}`, { cause });
+  }
+}
+
+function withResolvers<T>(): { promise: Promise<T>; resolve: (value: T) => void } {
+  let resolve: (value: T) => void = () => undefined;
+  const promise = new Promise<T>((r) => {
+    resolve = r;
+  });
+  return { promise, resolve };
+}
