@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "addon-block-file.h"
+#include "addon-session.h"
 
 namespace orca {
 namespace {
@@ -18,6 +19,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   env.AddCleanupHook([](Addon* addon) { addon->shutDown(); }, &Addon::of(env));
   defineSys(env, exports);
   defineBlockFile(env, exports);
+  defineSession(env, exports);
   return exports;
 }
 
@@ -49,6 +51,7 @@ Napi::Value Addon::async(Napi::Object kept, std::function<std::function<Napi::Va
 }
 
 void Addon::shutDown() {
+  for (auto* session : sessions) session->shutDown();
   pool.stop();
   for (auto* file : blockFiles) file->shutDown();
 }

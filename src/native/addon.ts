@@ -7,6 +7,7 @@
 import { binding } from './binding.js';
 import { BlockFile as CheckedBlockFile } from './block-file.js';
 import { checkInteger, checkOptions, checkString, checkText, MAX_INT } from './check.js';
+import { Session as CheckedSession } from './session.js';
 
 /** Cumulative counters of a session, since it was attached. */
 export interface SessionStats {
@@ -72,7 +73,10 @@ export interface BlockFile {
 }
 
 export interface SessionOptions {
-  /** An open /dev/fuse descriptor that is mounted; the session owns it from now on. */
+  /**
+   * An open /dev/fuse descriptor that is mounted; the session owns it from now on, and closes it also when the
+   * index or the block files turn out to be unusable.
+   */
   fd: number;
   /** The image index, a file; mapped read-only, checked against its own bounds at every access. */
   indexPath: string;
@@ -157,5 +161,5 @@ export const addon: Addon = {
   },
   socketPair: () => binding.socketPair(),
   BlockFile: CheckedBlockFile,
-  Session: undefined as unknown as Addon['Session'],
+  Session: CheckedSession,
 };

@@ -2,6 +2,7 @@
  * What native/build/orca.node exports: the raw side of the door, whose callers have validated every argument.
  */
 import { createRequire } from 'node:module';
+import type { SessionOptions, SessionStats } from './addon.js';
 
 export interface NativeBlockFile {
   readonly blocks: number;
@@ -18,6 +19,12 @@ export interface NativeBlockFile {
   close(): void;
 }
 
+export interface NativeSession {
+  stats(): SessionStats;
+  /** Only asks; onEnd tells when the threads have ended. */
+  close(): void;
+}
+
 export interface Binding {
   mount(source: string, target: string, type: string, flags: number, data: string): void;
   umount(target: string, flags: number): void;
@@ -25,6 +32,15 @@ export interface Binding {
   tryLock(fd: number, kind: string): boolean;
   socketPair(): [number, number];
   BlockFile: new (dataPath: string, mapPath: string, size: number, blockSize: number) => NativeBlockFile;
+  Session: new (
+    fd: number,
+    indexPath: string,
+    blockFiles: readonly NativeBlockFile[],
+    threads: number,
+    adopt: boolean,
+    onMiss: SessionOptions['onMiss'],
+    onEnd: SessionOptions['onEnd'],
+  ) => NativeSession;
 }
 
 export const binding = createRequire(import.meta.url)('../../../native/build/orca.node') as Binding;

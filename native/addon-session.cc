@@ -1,0 +1,122 @@
+// JavaScript's view of Session. Arguments were validated in src/native.
+#include "addon-session.h"
+
+#include "addon-block-file.h"
+
+namespace orca {
+namespace {
+
+const char* nameOf(EndReason reason) {
+  switch (reason) {
+    case EndReason::unmounted:
+      return "unmounted";
+    case EndReason::closed:
+      return "closed";
+    default:
+      return "failed";
+  }
+}
+
+Napi::Value numberOf(Napi::Env env, uint64_t value) { return Napi::Number::New(env, static_cast<double>(value)); }
+
+}  // namespace
+
+/// Arguments: fd, indexPath, blockFiles, threads, adopt, onMiss, onEnd.
+SessionObject::SessionObject(const Napi::CallbackInfo& info)
+    : Napi::ObjectWrap<SessionObject>(info), addon_(&Addon::of(info.Env())) {
+  const Napi::Env env = info.Env();
+  addon_->sessions.insert(this);
+  Descriptor descriptor(info[0].As<Napi::Number>().Int32Value());
+  SessionOptions options;
+  options.indexPath = info[1].As<Napi::String>().Utf8Value();
+  const auto files = info[2].As<Napi::Array>();
+  for (uint32_t i = 0; i < files.Length(); ++i) {
+    auto file = BlockFileObject::of(files.Get(i));
+    if (!file) {
+      Napi::TypeError::New(env, "not a BlockFile").ThrowAsJavaScriptException();
+      return;
+    }
+    options.files.push_back(std::move(file));
+  }
+  options.threads = info[3].As<Napi::Number>().Uint32Value();
+  options.adopt = info[4].ToBoolean();
+  onMiss_ = Napi::Persistent(info[5].As<Napi::Function>());
+  onEnd_ = Napi::Persistent(info[6].As<Napi::Function>());
+  MainThread& main = addon_->main;
+  options.onMiss = [self = self_, &main](uint32_t device, uint64_t first, uint64_t count) {
+    main.post([self, device, first, count](Napi::Env env) {
+      if (*self != nullptr) (*self)->missed(env, device, first, count);
+    });
+  };
+  options.onEnd = [self = self_, &main](EndReason reason, std::string message) {
+    main.post([self, reason, message = std::move(message)](Napi::Env env) {
+      if (*self != nullptr) (*self)->ended(env, reason, message);
+    });
+  };
+  if (auto failure = Session::start(std::move(descriptor), std::move(options), session_)) {
+    errorOf(env, failure).ThrowAsJavaScriptException();
+    return;
+  }
+  // The threads refer to this object until they have ended.
+  Ref();
+  main.ref();
+}
+
+SessionObject::~SessionObject() {
+  *self_ = nullptr;
+  if (addon_ != nullptr) addon_->sessions.erase(this);
+}
+
+void SessionObject::shutDown() {
+  if (session_) session_->stop();
+  addon_ = nullptr;
+}
+
+void SessionObject::missed(Napi::Env env, uint32_t device, uint64_t first, uint64_t count) {
+  const Napi::HandleScope scope(env);
+  onMiss_.Call({Napi::Number::New(env, device), numberOf(env, first), numberOf(env, count)});
+}
+
+void SessionObject::ended(Napi::Env env, EndReason reason, const std::string& message) {
+  const Napi::HandleScope scope(env);
+  session_->stop();
+  *self_ = nullptr;
+  addon_->main.unref();
+  const auto onEnd = std::move(onEnd_);
+  onMiss_.Reset();
+  Unref();
+  onEnd.Call({Napi::String::New(env, nameOf(reason)), Napi::String::New(env, message)});
+}
+
+void SessionObject::close(const Napi::CallbackInfo&) { session_->requestStop(); }
+
+Napi::Value SessionObject::stats(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  auto& connection = session_->connection();
+  const auto& counters = connection.counters;
+  auto requests = Napi::Object::New(env);
+  for (size_t opcode = 0; opcode < kOpcodes; ++opcode)
+    if (const uint64_t count = counters.requests[opcode]; count > 0)
+      requests.Set(Server::nameOf(opcode), numberOf(env, count));
+  auto errors = Napi::Object::New(env);
+  for (const auto& [code, count] : connection.errors()) errors.Set(errnoName(code), numberOf(env, count));
+  auto stats = Napi::Object::New(env);
+  stats.Set("requests", requests);
+  stats.Set("bytesRead", numberOf(env, counters.bytesRead));
+  stats.Set("readHits", numberOf(env, counters.readHits));
+  stats.Set("readMisses", numberOf(env, counters.readMisses));
+  stats.Set("readsWaiting", numberOf(env, connection.waiting()));
+  stats.Set("errors", errors);
+  return stats;
+}
+
+void defineSession(Napi::Env env, Napi::Object exports) {
+  using Self = SessionObject;
+  exports.Set("Session", Self::DefineClass(env, "Session",
+                                           {
+                                               Self::InstanceMethod<&Self::stats>("stats"),
+                                               Self::InstanceMethod<&Self::close>("close"),
+                                           }));
+}
+
+}  // namespace orca

@@ -1,0 +1,83 @@
+// Answers FUSE requests from an image index and the block files of its devices. Knows nothing of threads or of
+// JavaScript: `handle` is called by any number of threads, and never waits for a block.
+#pragma once
+
+#include <functional>
+
+#include "connection.h"
+#include "erofs-index.h"
+
+namespace orca {
+
+/// What one serving thread brings along.
+struct Worker {
+  /// Lets another thread receive, before something that takes long.
+  std::function<void()> handOver = [] {};
+  /// For replies; as long as the longest.
+  std::vector<std::byte> buffer;
+};
+
+struct Request {
+  const fuse::InHeader& header;
+  /// What follows the header: at least the size that the opcode's table row says.
+  Bytes body;
+  Worker& worker;
+
+  template <typename T>
+  T argument() const {
+    T value{};
+    memcpy(&value, body.data(), std::min(sizeof value, body.size()));
+    return value;
+  }
+};
+
+class Server : public MissSink, public std::enable_shared_from_this<Server> {
+ public:
+  /// 1 MiB: what FUSE_MAX_PAGES allows by default, and the read-ahead that mounts are given.
+  static constexpr uint32_t kMaxRead = 1 << 20;
+  /// Seconds that the kernel may believe an answer: an image never changes.
+  static constexpr uint64_t kForever = 1u << 30;
+  using MissFunction = std::function<void(uint32_t device, uint64_t firstBlock, uint64_t count)>;
+
+  Server(ErofsIndex index, std::vector<std::shared_ptr<BlockFile>> files, std::shared_ptr<Connection> connection,
+         MissFunction onMiss);
+
+  /// Looks at the whole index, to know what need not be asked again. Before the first request.
+  void survey();
+  /// Handles one message, as read from the descriptor. Anything may stand in it.
+  void handle(Bytes message, Worker& worker);
+  void miss(uint32_t device, uint64_t firstBlock, uint64_t count) override { onMiss_(device, firstBlock, count); }
+  /// No READ waits any more: what was asked for others' sake is asked by them.
+  void abandon();
+
+  static const char* nameOf(size_t opcode);
+
+ private:
+  friend struct Operations;
+
+  struct Piece {
+    uint32_t device;
+    uint64_t block;
+    size_t at;
+    size_t offset;
+    size_t length;
+  };
+
+  bool inodeOf(uint64_t nodeid, Inode& out) const;
+  uint64_t nodeidOf(uint64_t nid) const { return nid == index_.rootNid() ? fuse::kRootId : nid + 2; }
+  fuse::Attr attributesOf(const Inode& inode) const;
+  fuse::EntryOut entryOf(const Inode& inode) const;
+  void error(const Request& request, int code) { connection_->replyError(request.header.unique, code); }
+  void directory(const Request& request, bool plus);
+  /// Fills `into` from what is here and lists what is not; false when the image is corrupt.
+  bool gather(const Inode& inode, uint64_t offset, std::span<std::byte> into, std::vector<Piece>& absent);
+  void park(const Request& request, Bytes reply, const std::vector<Piece>& absent);
+
+  const ErofsIndex index_;
+  const std::vector<std::shared_ptr<BlockFile>> files_;
+  const std::shared_ptr<Connection> connection_;
+  const MissFunction onMiss_;
+  ErofsIndex::Survey survey_{true, true};
+};
+
+}  // namespace orca

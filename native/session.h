@@ -1,0 +1,67 @@
+// The threads that serve one FUSE descriptor.
+//
+// One thread at a time receives; the others sleep. What takes a microsecond (LOOKUP, GETATTR) it answers itself,
+// before something longer (READ) it hands the receiving over. So a second thread is woken only for work that is worth
+// it. While requests keep coming the receiver polls for a moment before it sleeps.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "mapped-file.h"
+#include "server.h"
+
+namespace orca {
+
+enum class EndReason { unmounted, closed, failed };
+
+struct SessionOptions {
+  std::string indexPath;
+  std::vector<std::shared_ptr<BlockFile>> files;
+  size_t threads;
+  bool adopt;
+  Server::MissFunction onMiss;
+  /// Called once, by the last thread to end; stop() or the destructor then no longer wait.
+  std::function<void(EndReason, std::string message)> onEnd;
+};
+
+class Session {
+ public:
+  /// Takes `descriptor`, which is closed on failure too.
+  static Failure start(Descriptor descriptor, SessionOptions options, std::unique_ptr<Session>& out);
+  ~Session() { stop(); }
+
+  /// Asks the threads to end; onEnd tells when they have.
+  void requestStop();
+  /// Asks, and waits.
+  void stop();
+  Connection& connection() { return *connection_; }
+
+ private:
+  class Receiver;
+  Session() = default;
+  void serve();
+  void finish();
+
+  MappedFile index_;
+  std::shared_ptr<Connection> connection_;
+  std::shared_ptr<Server> server_;
+  std::function<void(EndReason, std::string)> onEnd_;
+  bool adopt_ = false;
+  Descriptor wake_;
+  std::vector<std::thread> threads_;
+
+  /// Held by the thread that receives; guards what follows.
+  std::mutex receiving_;
+  bool prepared_ = false;
+  bool ended_ = false;
+  EndReason reason_ = EndReason::closed;
+  std::string message_;
+  std::atomic<size_t> running_ = 0;
+  std::atomic<bool> stopping_ = false;
+};
+
+}  // namespace orca

@@ -1,0 +1,55 @@
+/** The checked side of the native Session; its contract stands at the interface in addon.ts. */
+import { constants } from 'node:os';
+import type { Session as SessionContract, SessionOptions, SessionStats } from './addon.js';
+import { binding, type NativeSession } from './binding.js';
+import { BlockFile } from './block-file.js';
+import { checkFunction, checkInteger, checkOptions, checkText, MAX_INT } from './check.js';
+
+const DEFAULT_THREADS = 2;
+const MAX_THREADS = 64;
+
+export class Session implements SessionContract {
+  readonly #native: NativeSession;
+  readonly #ended: Promise<void>;
+
+  constructor(options: SessionOptions) {
+    checkOptions(options);
+    const { fd, indexPath, blockFiles, threads = DEFAULT_THREADS, adopt = false, onMiss, onEnd } = options;
+    checkInteger(fd, 'fd', 0, MAX_INT);
+    checkText(indexPath, 'indexPath');
+    checkInteger(threads, 'threads', 1, MAX_THREADS);
+    checkFunction(onMiss, 'onMiss');
+    checkFunction(onEnd, 'onEnd');
+    if (!Array.isArray(blockFiles)) throw new TypeError('blockFiles must be an array');
+    const files = blockFiles.map((file) => BlockFile.native(file));
+
+    let ended = (): void => {};
+    this.#ended = new Promise((resolve) => {
+      ended = resolve;
+    });
+    const miss: SessionOptions['onMiss'] = (device, firstBlock, count) => {
+      try {
+        onMiss(device, firstBlock, count);
+      } catch (error) {
+        // Nobody will fetch them now, and a READ that waits for ever cannot even be killed on some kernels.
+        for (let block = firstBlock; block < firstBlock + count; block++)
+          files[device]?.fail(block, constants.errno.EIO);
+        throw error;
+      }
+    };
+    const end: SessionOptions['onEnd'] = (reason, message) => {
+      ended();
+      onEnd(reason, message);
+    };
+    this.#native = new binding.Session(fd, indexPath, files, threads, adopt, miss, end);
+  }
+
+  stats(): SessionStats {
+    return this.#native.stats();
+  }
+
+  close(): Promise<void> {
+    this.#native.close();
+    return this.#ended;
+  }
+}
