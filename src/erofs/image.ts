@@ -183,11 +183,17 @@ export class ErofsImage {
    * inode's, so in a sound image the sum over all inodes is less than its size.
    */
   metadataBytes(inode: ErofsInode | number): number {
-    const { kind, layout, size, location, xattrsSize } = this.resolve(inode);
-    if (kind !== 'file') return xattrsSize + size;
-    if (layout !== LAYOUT.chunkBased) return xattrsSize;
-    const { count, indexSize } = chunkTableShape(location, size);
-    return xattrsSize + count * indexSize;
+    const { nid, kind, layout, size, location, xattrsSize } = this.resolve(inode);
+    let bytes = xattrsSize;
+    if (kind !== 'file') {
+      bytes += size;
+    } else if (layout === LAYOUT.chunkBased) {
+      const { count, indexSize } = chunkTableShape(location, size);
+      bytes += count * indexSize;
+    }
+    if (bytes > this.size)
+      throw new ErofsError('TRUNCATED', `the metadata of inode ${nid} exceeds the image`);
+    return bytes;
   }
 
   /**

@@ -147,7 +147,7 @@ function readXattrs(mountpoint: string): Map<ByteString, [string, string][]> {
   for (const paragraph of output.split('\n\n')) {
     const [head, ...lines] = paragraph.trim().split('\n');
     if (head === undefined || !head.startsWith('# file: ')) continue;
-    const path = unescape(head.slice('# file: '.length)).replace(/^\.\/?/, '');
+    const path = unescape(head.slice('# file: '.length)).replace(/^\.(\/|$)/, '');
     const xattrs = lines.map((line): [string, string] => {
       const [name, value] = line.split('=');
       return [unescape(name as string), (value ?? '').replace(/^(0x|"")/, '')];
