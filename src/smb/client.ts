@@ -11,17 +11,17 @@ import type { Opened } from './create.js';
 import type { SmbCredentials } from './credentials.js';
 import { SmbError } from './error.js';
 import { SmbFile } from './file.js';
-import { toShareName } from './path.js';
-import type { DirectoryEntry } from './query-directory.js';
-import type { FileStatus } from './query-info.js';
 import {
   DEFAULT_CIPHERS,
   DEFAULT_DIALECTS,
   DEFAULT_SIGNING,
   type Negotiated,
-  Session,
   type SessionOptions,
-} from './session.js';
+} from './login.js';
+import { toShareName } from './path.js';
+import type { DirectoryEntry } from './query-directory.js';
+import type { FileStatus } from './query-info.js';
+import { Session } from './session.js';
 import { SMB_PORT } from './url.js';
 
 export interface SmbClientOptions {
@@ -193,7 +193,7 @@ export class SmbClient {
         if (!isConnectionLoss(error) || attempt === TASK_ATTEMPTS) throw error;
         // A session that the server has ended says so on a connection that still works.
         session.abandon(error as SmbError);
-        if (attempt > 1) await sleep(pauseBefore(attempt), undefined, signal && { signal });
+        if (attempt > 1) await orAbort(sleep(pauseBefore(attempt)), signal);
       }
     }
   }
@@ -236,11 +236,7 @@ export class SmbClient {
         if (!(error instanceof SmbError) || !error.retryable || attempt >= this.#reconnectAttempts)
           throw error;
       }
-      try {
-        await sleep(pauseBefore(attempt), undefined, { signal });
-      } catch {
-        signal.throwIfAborted();
-      }
+      await orAbort(sleep(pauseBefore(attempt)), signal);
     }
   }
 }

@@ -16,6 +16,9 @@ import { Status } from './status.js';
 /** The largest answer to anything but READ and QUERY_DIRECTORY, with room to spare; holds before login. */
 const MAX_CONTROL_FRAME = 128 * 1024;
 
+/** Shorter plaintext frames are copied, so that a few of their bytes do not hold on to a whole receive buffer. */
+const KEEP_FROM = 256 * 1024;
+
 export interface ConnectionOptions {
   host: string;
   port: number;
@@ -138,7 +141,7 @@ export class Connection {
 
   /** Answers to READ and QUERY_DIRECTORY may bring this many bytes of data. */
   allowData(length: number): void {
-    this.#reader.limit = Math.max(MAX_CONTROL_FRAME, length + 4096);
+    this.#reader.setLimit(Math.max(MAX_CONTROL_FRAME, length + 4096));
   }
 
   /** Sends a request and waits for its final response, whatever its status. */
@@ -147,6 +150,10 @@ export class Connection {
     if (this.#failure !== undefined) throw this.#failure;
     await this.#credits.take(charge, signal);
     if (this.#failure !== undefined) throw this.#failure;
+    if (signal?.aborted) {
+      this.#credits.settle(charge, charge);
+      throw signal.reason;
+    }
     const messageId = this.#nextMessageId;
     this.#nextMessageId += BigInt(charge);
     const { message, packet } = this.protection.pack(
@@ -219,11 +226,16 @@ export class Connection {
     return true;
   }
 
-  #onFrame(frame: Buffer): void {
-    for (const message of this.protection.unpack(frame)) {
-      if (this.#failure !== undefined) return;
+  /** Whether the frame's memory stays in use. */
+  #onFrame(frame: Buffer): boolean {
+    const opened = this.protection.opensCopy(frame);
+    const keep = !opened && frame.length >= KEEP_FROM;
+    const own = opened || keep ? frame : Buffer.from(frame);
+    for (const message of this.protection.unpack(own)) {
+      if (this.#failure !== undefined) return true;
       this.#onMessage(message);
     }
+    return keep;
   }
 
   #onMessage(message: Message): void {

@@ -2,7 +2,8 @@
 import type { SmbClient } from './client.js';
 import type { Opened } from './create.js';
 import { SmbError } from './error.js';
-import { MAX_PIECE, type Session } from './session.js';
+import { MAX_PIECE } from './login.js';
+import type { Session } from './session.js';
 
 /** Pieces of one `read` that are under way at once. */
 const OUTSTANDING = 8;

@@ -60,6 +60,11 @@ export class Protection {
     return { message, packet: message };
   }
 
+  /** Whether `unpack` decrypts this frame, and so gives messages in memory of their own. */
+  opensCopy(frame: Buffer): boolean {
+    return this.#envelope !== undefined && frame.length >= 4 && frame.readUInt32LE(0) === TRANSFORM_MAGIC;
+  }
+
   /** The messages of a frame, each of them vouched for. */
   unpack(frame: Buffer): Message[] {
     if (frame.length < 4) throw protocolError(`a frame of ${frame.length} bytes`);
