@@ -1,5 +1,5 @@
 /** Whether an image can be mounted at a path; a dead mount of ours that lies there is taken away. */
-import { access, constants, realpath, stat } from 'node:fs/promises';
+import { access, constants, realpath, stat, statfs } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { addon } from '../native/addon.js';
@@ -9,7 +9,7 @@ import { mountAt, ORCA_TYPE } from './mount-table.js';
 
 /** umount2(2) */
 export const MNT_DETACH = 2;
-/** A live mount answers a stat of its root from memory; what takes longer than this is stuck. */
+/** A live mount answers from memory; what takes longer than this is stuck. */
 const ANSWER_MS = 5000;
 
 /**
@@ -73,7 +73,8 @@ export async function locate(path: string): Promise<string> {
 
 /** True of a FUSE mount whose server has gone; false when it answers, or is only slow. */
 export async function isDead(place: string): Promise<boolean> {
-  const answer = stat(place).then(
+  // Not stat(2): the kernel has the attributes of the root, and answers for the dead.
+  const answer = statfs(place).then(
     () => false,
     (error: NodeJS.ErrnoException) => error.code === 'ENOTCONN' || error.code === 'ECONNABORTED',
   );

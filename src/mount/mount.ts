@@ -116,7 +116,11 @@ export class Mount {
       mount.#readAhead = await raiseReadAhead(place, options.readAhead ?? READ_AHEAD);
       return mount;
     } catch (cause) {
-      addon.umount(place, MNT_DETACH);
+      try {
+        addon.umount(place, MNT_DETACH);
+      } catch {
+        // The kernel has ended it already; what counts is the cause.
+      }
       await mount?.close();
       if (cause instanceof MountError) throw cause;
       const { message } = cause as Error;

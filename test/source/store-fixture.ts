@@ -1,5 +1,5 @@
 /** Small stores with real layer VHDs and a real image index, made without a tar. */
-import { createHash } from 'node:crypto';
+import { createCipheriv, createHash } from 'node:crypto';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { BLOCK_SIZE, type Directory, type RegularFile } from '../../src/erofs/tree.js';
@@ -134,6 +134,6 @@ export async function addImage(
 
 /** Content that no two calls with other arguments share. */
 export function content(name: string, size: number): Buffer {
-  const pattern = createHash('sha512').update(name).digest();
-  return Buffer.alloc(size, pattern);
+  const key = createHash('sha256').update(name).digest().subarray(0, 16);
+  return createCipheriv('aes-128-ctr', key, Buffer.alloc(16)).update(Buffer.alloc(size));
 }
