@@ -1,0 +1,94 @@
+/**
+ * Puts the data of regular files into the payload, one file after the other: each begins at a block, holes take no
+ * blocks, and a file without holes that equals an earlier one gets the extents of that.
+ */
+import { crc32 } from 'node:zlib';
+import { BLOCK_SIZE, type FileExtent } from '../erofs/tree.js';
+import type { TarEntry } from '../tar/tar.js';
+import type { PayloadWriter } from './payload-writer.js';
+
+/**
+ * A sparse file is described in chunks of a power of two, all of one size: as many as this at most, so that the
+ * table of one file stays within 512 KiB. Holes that are smaller than a chunk are filled with zeros.
+ */
+const MAX_CHUNKS = 65536;
+
+function alignDown(value: number, unit: number): number {
+  return value - (value % unit);
+}
+
+function alignUp(value: number, unit: number): number {
+  return alignDown(value + unit - 1, unit);
+}
+
+export class FileData {
+  readonly #writer: PayloadWriter;
+  /** Where a file of this size and CRC-32 begins; the first one only, so that collisions cost nothing. */
+  readonly #known = new Map<string, number>();
+  #size = 0;
+  #isSparse = false;
+  #chunkSize = BLOCK_SIZE;
+  #crc = 0;
+  #extents: FileExtent[] = [];
+  /** Offset in the file at which the current extent begins, and the one at which it goes on; -1: there is none. */
+  #extentStart = -1;
+  #next = 0;
+
+  constructor(writer: PayloadWriter) {
+    this.#writer = writer;
+  }
+
+  begin(entry: Pick<TarEntry, 'size' | 'segments'>): void {
+    this.#size = entry.size;
+    this.#isSparse = entry.segments !== undefined;
+    this.#chunkSize = BLOCK_SIZE;
+    if (this.#isSparse) while (this.#size / this.#chunkSize > MAX_CHUNKS) this.#chunkSize *= 2;
+    this.#crc = 0;
+    this.#extents = [];
+    this.#extentStart = -1;
+  }
+
+  /** The next bytes, at `offset` of the file; offsets ascend. */
+  append(offset: number, bytes: Uint8Array): void {
+    const start = alignDown(offset, this.#chunkSize);
+    if (this.#extentStart < 0 || start > alignUp(this.#next, this.#chunkSize)) {
+      this.#endExtent();
+      this.#extentStart = start;
+      this.#next = start;
+    }
+    this.#writer.padTo(this.#writer.position + offset - this.#next);
+    this.#writer.append(bytes);
+    this.#next = offset + bytes.length;
+    if (!this.#isSparse) this.#crc = crc32(bytes, this.#crc);
+  }
+
+  #endExtent(): void {
+    if (this.#extentStart < 0) return;
+    const end = Math.min(alignUp(this.#next, this.#chunkSize), alignUp(this.#size, BLOCK_SIZE));
+    this.#writer.padTo(this.#writer.position + end - this.#next);
+    const length = end - this.#extentStart;
+    this.#extents.push({
+      fileOffset: this.#extentStart,
+      device: 0,
+      block: (this.#writer.position - length) / BLOCK_SIZE,
+      blocks: length / BLOCK_SIZE,
+    });
+  }
+
+  /** All bytes have been appended. */
+  async end(): Promise<readonly FileExtent[]> {
+    this.#endExtent();
+    const [extent] = this.#extents;
+    if (this.#isSparse || extent === undefined) return this.#extents;
+    const start = extent.block * BLOCK_SIZE;
+    const key = `${this.#size} ${this.#crc}`;
+    const earlier = this.#known.get(key);
+    if (earlier === undefined) {
+      this.#known.set(key, start);
+    } else if (await this.#writer.equals(earlier, start, this.#size)) {
+      await this.#writer.rewind(start);
+      return [{ ...extent, block: earlier / BLOCK_SIZE }];
+    }
+    return this.#extents;
+  }
+}
