@@ -12,24 +12,15 @@ const NAME_SUFFIX_MAX = 255;
 /** i_xattr_icount has 16 bits and counts the header as one. */
 const AREA_MAX = xattrHeader.size + (0xffff - 1) * XATTR_ALIGNMENT;
 
+/** Prefixes that are whole names have no suffix, the others (which end in a dot) must have one. */
 function splitName(name: ByteString): { index: number; suffix: ByteString } {
   for (const [index, prefix] of XATTR_PREFIXES) {
-    const exact = !prefix.endsWith('.');
-    if (exact ? name === prefix : name.startsWith(prefix))
-      return { index, suffix: name.slice(prefix.length) };
+    const isMatch = prefix.endsWith('.')
+      ? name.startsWith(prefix) && name.length > prefix.length && !name.includes('\0')
+      : name === prefix;
+    if (isMatch) return { index, suffix: name.slice(prefix.length) };
   }
-  throw new ErofsError('INVALID_TREE', `EROFS has no namespace for the xattr ${JSON.stringify(name)}`);
-}
-
-/** True of names that EROFS can store: those of a known namespace, not too long. */
-export function isStorableXattr(name: ByteString): boolean {
-  return XATTR_PREFIXES.some(([, prefix]) =>
-    prefix.endsWith('.')
-      ? name.startsWith(prefix) &&
-        name.length > prefix.length &&
-        name.length - prefix.length <= NAME_SUFFIX_MAX
-      : name === prefix,
-  );
+  throw new ErofsError('INVALID_TREE', `EROFS cannot hold the xattr ${JSON.stringify(name)}`);
 }
 
 function align(length: number): number {

@@ -159,6 +159,16 @@ const REFUSED: readonly [reason: string, code: ErofsError['code'], root: () => D
     'INVALID_TREE',
     () => directory({}, { xattrs: new Map([['odd', Buffer.of()]]) }),
   ],
+  [
+    'a xattr that is all prefix',
+    'INVALID_TREE',
+    () => directory({}, { xattrs: new Map([['user.', Buffer.of()]]) }),
+  ],
+  [
+    'a xattr with a NUL',
+    'INVALID_TREE',
+    () => directory({}, { xattrs: new Map([['user.a\0b', Buffer.of()]]) }),
+  ],
   ['a mode with type bits', 'INVALID_TREE', () => directory({}, { mode: 0o40755 })],
   ['a uid of 33 bits', 'TOO_LARGE', () => directory({}, { uid: 2 ** 32 })],
   [
