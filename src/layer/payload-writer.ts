@@ -155,6 +155,18 @@ export class PayloadWriter {
     return true;
   }
 
+  /** What has been appended, from `position` on; views that are to be used before the next is taken. */
+  async *written(position: number): AsyncGenerator<Uint8Array, void, void> {
+    await this.#settled(position, Number.POSITIVE_INFINITY);
+    const piece = Buffer.allocUnsafe(BUFFER_SIZE);
+    for (let at = position; at < this.position; at += piece.length) {
+      const bytes = piece.subarray(0, Math.min(piece.length, this.position - at));
+      this.#read(at, bytes);
+      yield bytes;
+      await new Promise(setImmediate);
+    }
+  }
+
   /** Fills `target` with what was written at `position`: from the page cache, hence without waiting. */
   #read(position: number, target: Uint8Array): void {
     const onDisk = Math.max(0, Math.min(target.length, this.#bufferStart - position));
