@@ -10,6 +10,7 @@ import {
   type SymbolicLink,
 } from '../../src/erofs/tree.js';
 import { mergeLayers } from '../../src/image/merge.js';
+import { Random } from './random.js';
 
 type Attributes = Partial<Pick<Inode, 'mode' | 'uid' | 'xattrs'>>;
 const attributes = { mode: 0o644, uid: 0, gid: 0, mtime: 0n, xattrs: new Map<string, Uint8Array>() };
@@ -273,30 +274,19 @@ test('no layers are an error', (t) => {
   t.throws(() => merge(), { code: 'INVALID_INPUT' });
 });
 
-/** A small generator of equal sequences for equal seeds (mulberry32). */
-function random(seed: number): (below: number) => number {
-  let state = seed >>> 0;
-  return (below) => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let z = Math.imul(state ^ (state >>> 15), state | 1);
-    z ^= z + Math.imul(z ^ (z >>> 7), z | 61);
-    return ((z ^ (z >>> 14)) >>> 0) % below;
-  };
-}
-
-function randomTree(next: (below: number) => number, depth: number, shared: RegularFile[]): Directory {
+function randomTree(random: Random, depth: number, shared: RegularFile[]): Directory {
   const children: Record<string, Inode> = {};
-  for (let i = next(5); i >= 0; i--) {
-    const name = 'abcdef'[next(6)] as string;
-    const kind = next(10);
-    if (kind < 4 && depth > 0) children[name] = randomTree(next, depth - 1, shared);
+  for (let i = random.below(5); i >= 0; i--) {
+    const name = 'abcdef'[random.below(6)] as string;
+    const kind = random.below(10);
+    if (kind < 4 && depth > 0) children[name] = randomTree(random, depth - 1, shared);
     else if (kind < 6) children[name] = whiteout();
-    else if (kind < 7) children[name] = symlink('abc'[next(3)] as string);
-    else if (kind < 8) children[name] = shared[next(shared.length)] as RegularFile;
-    else children[name] = file(next(9000));
+    else if (kind < 7) children[name] = symlink('abc'[random.below(3)] as string);
+    else if (kind < 8) children[name] = shared[random.below(shared.length)] as RegularFile;
+    else children[name] = file(random.below(9000));
   }
-  const mark = next(5) === 0 ? { xattrs: opaque } : {};
-  return dir(children, { mode: next(0o777), uid: next(100), ...mark });
+  const mark = random.below(5) === 0 ? { xattrs: opaque } : {};
+  return dir(children, { mode: random.below(0o777), uid: random.below(100), ...mark });
 }
 
 /** The same rules in another way: layers are applied one after the other to a table of paths. */
@@ -338,10 +328,10 @@ function applyInTurn(roots: readonly Directory[]): Record<string, string> {
 
 test('random layers merge as if they were applied one after the other', (t) => {
   for (let seed = 1; seed <= 400; seed++) {
-    const next = random(seed);
-    const roots = Array.from({ length: 1 + next(6) }, () => {
-      const shared = [file(100 + next(100)), file(200 + next(100))];
-      return randomTree(next, 3, shared);
+    const random = new Random(seed);
+    const roots = Array.from({ length: 1 + random.below(6) }, () => {
+      const shared = [file(100 + random.below(100)), file(200 + random.below(100))];
+      return randomTree(random, 3, shared);
     });
     t.deepEqual(listing(merge(...roots)), applyInTurn(roots), `seed ${seed}`);
   }

@@ -1,0 +1,81 @@
+/** Completing an image whose layers are in the store: image index, teleport artifact, and the image's own blobs. */
+import { createHash } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
+import { OrcaError } from '../errors.js';
+import type { ImageInput } from '../oci/image-input.js';
+import type { WritableLayout } from '../oci/layout.js';
+import { type Descriptor, type ImageIndex, MEDIA_TYPE } from '../oci/manifest.js';
+import {
+  BLOCK_DIGESTS_TYPE,
+  EMPTY_CONFIG,
+  encodeTeleportArtifact,
+  IMAGE_INDEX_TYPE,
+  type LayerDigests,
+  parseTeleportArtifact,
+} from './artifact.js';
+import { blockDigestsPath, layerPath, teleportOf } from './catalog.js';
+import { buildImageIndex } from './image-index.js';
+
+/** What of an input goes into the store beside its layers. */
+export type PublishableImage = Pick<
+  ImageInput,
+  'manifestDigest' | 'manifest' | 'manifestBytes' | 'configBytes'
+> & {
+  layers: readonly { diffID: string }[];
+};
+
+export function manifestDescriptor({
+  manifestDigest,
+  manifest,
+  manifestBytes,
+}: PublishableImage): Descriptor {
+  return { mediaType: manifest.mediaType, digest: manifestDigest, size: manifestBytes.length };
+}
+
+/** The teleport artifact that the catalog has for the image, if all of its blobs are there; undefined otherwise. */
+export async function findArtifact(
+  layout: WritableLayout,
+  catalog: ImageIndex,
+  image: PublishableImage,
+): Promise<Descriptor | undefined> {
+  try {
+    const descriptor = teleportOf(catalog, image.manifestDigest);
+    const artifact = parseTeleportArtifact(await layout.readBlob(descriptor, 'teleport artifact'));
+    for (const blob of [manifestDescriptor(image), image.manifest.config, artifact.imageIndex]) {
+      await layout.checkBlob(blob, 'blob');
+    }
+    for (const { descriptor: blob } of artifact.digests) await layout.checkBlob(blob, 'block digests');
+    return descriptor;
+  } catch (error) {
+    if (error instanceof OrcaError) return undefined;
+    throw error;
+  }
+}
+
+/**
+ * Writes manifest, config, image index, block digests and teleport artifact as blobs, and returns the descriptor of
+ * the artifact. `pathOf` gives the place of a file of the store. Throws what buildImageIndex throws.
+ */
+export async function writeArtifact(
+  layout: WritableLayout,
+  image: PublishableImage,
+  pathOf: (relative: string) => string,
+): Promise<Descriptor> {
+  const { pieces, size, devices } = buildImageIndex(
+    image.layers.map(({ diffID }) => ({ diffID, path: pathOf(layerPath(diffID)) })),
+  );
+  const hash = createHash('sha256');
+  for (const piece of pieces) hash.update(piece);
+  const imageIndex = { mediaType: IMAGE_INDEX_TYPE, digest: `sha256:${hash.digest('hex')}`, size };
+  await layout.writeBlobStream(imageIndex, pieces);
+  const digests: LayerDigests[] = [];
+  for (const { diffID } of devices) {
+    const bytes = await readFile(pathOf(blockDigestsPath(diffID)));
+    digests.push({ diffID, descriptor: await layout.writeBlob(BLOCK_DIGESTS_TYPE, bytes) });
+  }
+  await layout.writeBlob(image.manifest.config.mediaType, image.configBytes);
+  await layout.writeBlob(image.manifest.mediaType, image.manifestBytes);
+  await layout.writeBlob(MEDIA_TYPE.empty, EMPTY_CONFIG);
+  const artifact = encodeTeleportArtifact({ subject: manifestDescriptor(image), imageIndex, digests });
+  return layout.writeBlob(MEDIA_TYPE.manifest, artifact);
+}

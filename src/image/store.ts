@@ -1,0 +1,247 @@
+/**
+ * The store on a local disk (docs/FORMAT.md, "Store"): expands images into it, each layer once, however many
+ * processes want it, and leaves nothing half-made behind that a reader could find.
+ */
+import { mkdir, readdir, readFile, rename, stat } from 'node:fs/promises';
+import { availableParallelism } from 'node:os';
+import { join } from 'node:path';
+import type { BlockDigests } from '../layer/block-digests.js';
+import { expandLayer } from '../layer/expand.js';
+import { syncDirectory, writeDurably } from '../oci/durable-file.js';
+import type { ImageInput, InputLayer } from '../oci/image-input.js';
+import { WritableLayout } from '../oci/layout.js';
+import type { ImageIndex } from '../oci/manifest.js';
+import { canonicalName } from '../oci/reference.js';
+import {
+  blockDigestsPath,
+  type CatalogImage,
+  checkMarker,
+  diffIDHex,
+  encodeMarker,
+  IMAGES_PATH,
+  INDEX_PATH,
+  layerPath,
+  listImages,
+  MARKER_PATH,
+  parseCatalog,
+  withImage,
+} from './catalog.js';
+import { ImageError, imageError } from './image-error.js';
+import { findArtifact, manifestDescriptor, type PublishableImage, writeArtifact } from './publish.js';
+import { WorkArea } from './work-area.js';
+
+export interface LayerProgress {
+  /** The diffID. */
+  layer: string;
+  /**
+   * `expanding` while bytes flow; `expanded` when this call has made the layer VHD; `reused` when it was there, or
+   * another process made it meanwhile.
+   */
+  state: 'waiting' | 'expanding' | 'expanded' | 'reused';
+  /** Bytes of the blob that have been read, of `total`. */
+  bytesIn: number;
+  /** Bytes of the layer VHD that have been written. */
+  bytesOut: number;
+  total: number;
+}
+
+export interface ExpandImageOptions {
+  /** The name by which the store knows the image; default: that of the input. */
+  name?: string;
+  /** Layers that are expanded at the same time; default: the number of processors. */
+  concurrency?: number;
+  /** Of the block digests, in bytes. */
+  blockSize?: number;
+  signal?: AbortSignal;
+  onProgress?(progress: LayerProgress): void;
+}
+
+export interface ExpandedImage {
+  manifestDigest: string;
+  /** As the store knows it; absent when it is known by the digest only. */
+  name?: string;
+}
+
+const FOLDERS = ['layers/sha256', 'images', 'locks', 'tmp'];
+
+export class Store {
+  private constructor(
+    readonly dir: string,
+    private readonly work: WorkArea,
+  ) {}
+
+  /**
+   * Opens a store; with `create`, makes one of a directory that is missing or empty. Throws ImageError NOT_FOUND,
+   * INVALID_STORE, READ_ONLY, NO_SPACE.
+   */
+  static async open(dir: string, { create = false }: { create?: boolean } = {}): Promise<Store> {
+    try {
+      const marker = await readFile(join(dir, MARKER_PATH)).catch((error: NodeJS.ErrnoException) => {
+        if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return undefined;
+        throw error;
+      });
+      if (marker !== undefined) checkMarker(marker, dir);
+      else if (create) await Store.make(dir);
+      else
+        throw new ImageError(
+          'NOT_FOUND',
+          `store ${dir}: there is none; orca expand --store ${dir} makes one`,
+        );
+      return new Store(dir, new WorkArea(dir));
+    } catch (error) {
+      throw imageError(error, `store ${dir}`);
+    }
+  }
+
+  private static async make(dir: string): Promise<void> {
+    await mkdir(dir, { recursive: true });
+    const known = new Set(FOLDERS.map((folder) => folder.split('/')[0]));
+    for (const name of await readdir(dir)) {
+      // Another process may be making the same store at this moment.
+      if (known.has(name) || name === MARKER_PATH || name === 'lost+found') continue;
+      throw new ImageError(
+        'INVALID_STORE',
+        `store ${dir}: not empty and not a store; choose another directory`,
+      );
+    }
+    for (const folder of FOLDERS) await mkdir(join(dir, folder), { recursive: true });
+    await new WorkArea(dir).holding('index', undefined, async (work) => {
+      await WritableLayout.create(join(dir, IMAGES_PATH), work);
+      await writeDurably(join(dir, MARKER_PATH), encodeMarker(), work);
+    });
+  }
+
+  /**
+   * Expands an image: its layers, then the merge. What is there already is not done again. Rejects with an
+   * ImageError that names the layer or the image that failed; the store then has what had been completed before.
+   */
+  async expand(input: ImageInput, options: ExpandImageOptions = {}): Promise<ExpandedImage> {
+    const name = options.name ?? input.name;
+    const known = name === undefined ? undefined : nameForStore(name, options.name === undefined);
+    await this.work.removeLitter();
+    const layers = [...new Map(input.layers.map((layer) => [layer.diffID, layer])).values()];
+    await inParallel(layers, options.concurrency ?? availableParallelism(), options.signal, (layer, signal) =>
+      this.expandOne(layer, { ...options, signal }),
+    );
+    return this.publish(input, known, options.signal);
+  }
+
+  /** The images of the store, in the order in which they were added. */
+  async images(): Promise<CatalogImage[]> {
+    return listImages(await this.catalog());
+  }
+
+  /** The absolute path of a file of the store. */
+  path(relative: string): string {
+    return join(this.dir, relative);
+  }
+
+  private async catalog(): Promise<ImageIndex> {
+    return parseCatalog(await readFile(this.path(INDEX_PATH)));
+  }
+
+  private async expandOne(layer: InputLayer, options: ExpandImageOptions): Promise<void> {
+    const { diffID, size: total } = layer;
+    const report = (state: LayerProgress['state'], bytesIn: number, bytesOut: number) =>
+      options.onProgress?.({ layer: diffID, state, bytesIn, bytesOut, total });
+    try {
+      if (await this.hasLayer(diffID)) return report('reused', total, 0);
+      report('waiting', 0, 0);
+      await this.work.holding(diffIDHex(diffID), options.signal, async (work) => {
+        if (await this.hasLayer(diffID)) return report('reused', total, 0);
+        const { digests, size } = await expandLayer(layer.open(), {
+          output: join(work, 'layer.vhd'),
+          diffID,
+          ...layerOptions(options),
+          onProgress: ({ bytesIn, bytesOut }) => report('expanding', bytesIn, bytesOut),
+        });
+        await this.adoptLayer(digests, join(work, 'layer.vhd'), work);
+        report('expanded', total, size);
+      });
+    } catch (error) {
+      throw imageError(error, `layer ${diffID}`);
+    }
+  }
+
+  /** A layer is there when both of its files are; they get their names only when they are complete. */
+  private async hasLayer(diffID: string): Promise<boolean> {
+    const paths = [layerPath(diffID), blockDigestsPath(diffID)];
+    const found = await Promise.all(paths.map((path) => stat(this.path(path)).catch(() => undefined)));
+    return found.every((status) => status !== undefined);
+  }
+
+  private async adoptLayer(digests: BlockDigests, vhd: string, work: string): Promise<void> {
+    await writeDurably(this.path(blockDigestsPath(digests.diffID)), digests.encode(), work);
+    await rename(vhd, this.path(layerPath(digests.diffID)));
+    await syncDirectory(this.path('layers/sha256'));
+  }
+
+  private async publish(
+    image: PublishableImage,
+    name: string | undefined,
+    signal: AbortSignal | undefined,
+  ): Promise<ExpandedImage> {
+    const { manifestDigest } = image;
+    const manifest = manifestDescriptor(image);
+    try {
+      await this.work.holding(`image-${manifestDigest.replace(':', '-')}`, signal, async (directory) => {
+        const layout = await WritableLayout.create(this.path(IMAGES_PATH), directory);
+        const artifact =
+          (await findArtifact(layout, await this.catalog(), image)) ??
+          (await writeArtifact(layout, image, (relative) => this.path(relative)));
+        await this.work.holding('index', signal, async () => {
+          const catalog = await this.catalog();
+          await layout.writeIndex(withImage(catalog, manifest, artifact, name));
+        });
+      });
+    } catch (error) {
+      throw imageError(error, `image ${name ?? manifestDigest}`);
+    }
+    return { manifestDigest, ...(name === undefined ? {} : { name }) };
+  }
+}
+
+/** What of the options concerns the making of one layer VHD. */
+function layerOptions({ blockSize, signal }: ExpandImageOptions): {
+  blockSize?: number;
+  signal?: AbortSignal;
+} {
+  return { ...(blockSize === undefined ? {} : { blockSize }), ...(signal === undefined ? {} : { signal }) };
+}
+
+/** The canonical form of a name that the user (or else the input) gives. */
+function nameForStore(name: string, isInputs: boolean): string {
+  try {
+    return canonicalName(name);
+  } catch (error) {
+    throw isInputs ? imageError(error, 'the input has an unusable name (give one with --name)') : error;
+  }
+}
+
+/**
+ * Runs the task for all items, `width` at a time. The first that fails stops the others through their signal, and
+ * its error is thrown once all have ended.
+ */
+async function inParallel<T>(
+  items: readonly T[],
+  width: number,
+  signal: AbortSignal | undefined,
+  task: (item: T, signal: AbortSignal) => Promise<void>,
+): Promise<void> {
+  const stop = new AbortController();
+  const either = AbortSignal.any([stop.signal, ...(signal === undefined ? [] : [signal])]);
+  const failures: unknown[] = [];
+  const queue = items.values();
+  const work = async () => {
+    for (const item of queue) {
+      if (either.aborted) return;
+      await task(item, either).catch((error) => {
+        failures.push(error);
+        stop.abort();
+      });
+    }
+  };
+  await Promise.all(Array.from({ length: Math.max(1, Math.min(width, items.length)) }, work));
+  if (failures.length > 0) throw failures[0];
+  signal?.throwIfAborted();
+}
