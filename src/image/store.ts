@@ -2,11 +2,12 @@
  * The store on a local disk (docs/FORMAT.md, "Store"): expands images into it, each layer once, however many
  * processes want it, and leaves nothing half-made behind that a reader could find.
  */
+import { randomUUID } from 'node:crypto';
 import { mkdir, readdir, readFile, rename, stat } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import type { BlockDigests } from '../layer/block-digests.js';
-import { expandLayer } from '../layer/expand.js';
+import { type ExpandedLayer, expandLayer } from '../layer/expand.js';
 import { syncDirectory, writeDurably } from '../oci/durable-file.js';
 import type { ImageInput, InputLayer } from '../oci/image-input.js';
 import { WritableLayout } from '../oci/layout.js';
@@ -28,10 +29,11 @@ import {
 } from './catalog.js';
 import { ImageError, imageError } from './image-error.js';
 import { findArtifact, manifestDescriptor, type PublishableImage, writeArtifact } from './publish.js';
+import { importVhd, synthesizeImage } from './vhd-input.js';
 import { WorkArea } from './work-area.js';
 
 export interface LayerProgress {
-  /** The diffID. */
+  /** The diffID; of an imported layer, the path that it comes from. */
   layer: string;
   /**
    * `expanding` while bytes flow; `expanded` when this call has made the layer VHD; `reused` when it was there, or
@@ -126,6 +128,21 @@ export class Store {
     return this.publish(input, known, options.signal);
   }
 
+  /**
+   * Makes an image of layers that other tools expanded: files with an uncompressed EROFS file system, raw or in a
+   * VHD, lowest first. Its config is empty but for the layers.
+   */
+  async importVhds(
+    paths: readonly string[],
+    options: Omit<ExpandImageOptions, 'name'> & { name: string },
+  ): Promise<ExpandedImage> {
+    const known = nameForStore(options.name, false);
+    await this.work.removeLitter();
+    const layers: ExpandedLayer[] = [];
+    for (const path of paths) layers.push(await this.importOne(path, options));
+    return this.publish(synthesizeImage(layers), known, options.signal);
+  }
+
   /** The images of the store, in the order in which they were added. */
   async images(): Promise<CatalogImage[]> {
     return listImages(await this.catalog());
@@ -160,6 +177,33 @@ export class Store {
       });
     } catch (error) {
       throw imageError(error, `layer ${diffID}`);
+    }
+  }
+
+  private async importOne(path: string, options: ExpandImageOptions): Promise<ExpandedLayer> {
+    try {
+      const status = await stat(path).catch(() => undefined);
+      if (!status?.isFile())
+        throw new ImageError('NOT_FOUND', `${path}: no such file; check the path after vhd:`);
+      const total = status.size;
+      const report = (state: LayerProgress['state'], bytesIn: number, bytesOut: number) =>
+        options.onProgress?.({ layer: path, state, bytesIn, bytesOut, total });
+      return await this.work.holding(`import-${randomUUID()}`, options.signal, async (work) => {
+        const output = join(work, 'layer.vhd');
+        const layer = await importVhd(path, {
+          output,
+          ...layerOptions(options),
+          onProgress: ({ bytesIn, bytesOut }) => report('expanding', bytesIn, bytesOut),
+        });
+        await this.work.holding(diffIDHex(layer.diffID), options.signal, async () => {
+          const known = await this.hasLayer(layer.diffID);
+          if (!known) await this.adoptLayer(layer.digests, output, work);
+          report(known ? 'reused' : 'expanded', total, layer.size);
+        });
+        return layer;
+      });
+    } catch (error) {
+      throw imageError(error, path);
     }
   }
 

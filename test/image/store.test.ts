@@ -12,6 +12,7 @@ import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import anyTest, { type ExecutionContext, type TestFn } from 'ava';
 import { bytesReader, ErofsImage, readTree } from '../../src/erofs/reader.js';
+import { type Directory, type Inode, OPAQUE_XATTR, type RegularFile } from '../../src/erofs/tree.js';
 import { parseTeleportArtifact } from '../../src/image/artifact.js';
 import {
   blobPath,
@@ -24,9 +25,12 @@ import {
 import { type LayerProgress, Store } from '../../src/image/store.js';
 import { BlockDigests } from '../../src/layer/block-digests.js';
 import { digestOf } from '../../src/oci/digest.js';
+import { parseImageConfig } from '../../src/oci/image-config.js';
 import { openImageInput } from '../../src/oci/image-input.js';
+import { parseManifest } from '../../src/oci/manifest.js';
 import { layoutOf } from '../oci/layout-of.js';
 import { tarOf } from '../oci/tar-file.js';
+import { writeLayerFile } from './layer-file.js';
 
 interface Context {
   dir: string;
@@ -245,4 +249,84 @@ test('a directory that is missing, full of other things or of another version is
     code: 'INVALID_STORE',
     message: /version 9/,
   });
+});
+
+/** A layer VHD of `low` with a directory that is opaque in the upper one, as files made elsewhere would be. */
+function foreignLayers(dir: string): [low: string, high: string] {
+  const [low, high] = [join(dir, 'low.vhd'), join(dir, 'high.vhd')];
+  writeLayerFile(
+    low,
+    treeOf({ d: treeOf({ old: fileOf(5000, 1) }), kept: fileOf(100, 3) }),
+    Buffer.alloc(3 * 4096, 'l'),
+  );
+  const opaque = new Map([[OPAQUE_XATTR, Buffer.from('y')]]);
+  writeLayerFile(high, treeOf({ d: treeOf({ new: fileOf(4096, 1) }, opaque) }), Buffer.alloc(4096, 'h'));
+  return [low, high];
+}
+
+const attributes = { mode: 0o755, uid: 1, gid: 2, mtime: 3n };
+const treeOf = (children: Record<string, Inode>, xattrs = new Map<string, Uint8Array>()): Directory => ({
+  ...attributes,
+  xattrs,
+  kind: 'directory',
+  children: new Map(Object.entries(children)),
+});
+const fileOf = (size: number, block: number): RegularFile => ({
+  ...attributes,
+  xattrs: new Map(),
+  kind: 'file',
+  size,
+  extents: [{ fileOffset: 0, device: 0, block, blocks: Math.ceil(size / 4096) }],
+});
+
+test('layers made elsewhere are imported, raw or as VHD, and merged', async (t) => {
+  const { dir } = t.context;
+  const store = await Store.open(t.context.store, { create: true });
+  const [low, high] = foreignLayers(dir);
+  const raw = join(dir, 'low.erofs');
+  writeFileSync(raw, readFileSync(low).subarray(0, -512));
+  const states: string[] = [];
+  const onProgress = ({ layer, state }: LayerProgress) => {
+    if (state !== 'expanding') states.push(`${layer.slice(dir.length + 1)} ${state}`);
+  };
+  const image = await store.importVhds([low, high], { name: 'made', onProgress });
+  t.is(image.name, 'made:latest');
+  const again = await store.importVhds([raw, high], { name: 'again', onProgress });
+  t.is(again.manifestDigest, image.manifestDigest);
+  t.deepEqual(states, ['low.vhd expanded', 'high.vhd expanded', 'low.erofs reused', 'high.vhd reused']);
+
+  const read = (path: string) => readFileSync(store.path(path));
+  const config = parseManifest(read(blobPath(image.manifestDigest))).config;
+  const ids = parseImageConfig(read(blobPath(config.digest))).diffIDs;
+  t.deepEqual(
+    ids,
+    [low, high].map((_, i) => digestOf(read(layerPath(ids[i] as string)).subarray(0, -512))),
+  );
+  const artifact = parseTeleportArtifact(
+    read(blobPath(teleportOf(read(INDEX_PATH), image.manifestDigest).digest)),
+  );
+  const index = read(blobPath(artifact.imageIndex.digest));
+  const root = readTree(ErofsImage.open(bytesReader(index), index.length));
+  t.deepEqual([...root.children.keys()].sort(), ['d', 'kept']);
+  t.deepEqual([...(root.children.get('d') as Directory).children.keys()], ['new']);
+});
+
+test('what is no layer VHD is refused by its path', async (t) => {
+  const { dir } = t.context;
+  const store = await Store.open(t.context.store, { create: true });
+  const [low, high] = foreignLayers(dir);
+  writeFileSync(join(dir, 'text'), 'x'.repeat(5000));
+  writeFileSync(join(dir, 'cut'), readFileSync(low).subarray(0, 5000));
+  const bad: [path: string, message: RegExp][] = [
+    [join(dir, 'none'), /none: no such file/],
+    [dir, /no such file/],
+    [join(dir, 'text'), /text: /],
+    [join(dir, 'cut'), /cut: /],
+  ];
+  for (const [path, message] of bad) {
+    await t.throwsAsync(store.importVhds([high, path], { name: 'x' }), { name: 'ImageError', message }, path);
+  }
+  await t.throwsAsync(store.importVhds([high], { name: 'Not A Name' }), { code: 'INVALID_REFERENCE' });
+  t.deepEqual(await store.images(), []);
+  t.deepEqual(readdirSync(store.path('tmp')), []);
 });
