@@ -140,6 +140,37 @@ test.serial('an image that umoci made looks as umoci unpacks it', async (t) => {
   }
 });
 
+test.serial('layers of mkfs.erofs, raw and in a dynamic VHD of qemu-img, are imported', async (t) => {
+  const { dir, store } = t.context;
+  const tree = join(dir, 'tree');
+  mkdirSync(join(tree, 'd'), { recursive: true });
+  writeFileSync(join(tree, 'd', 'large'), new Random(1).bytes(300_001));
+  writeFileSync(join(tree, 'small'), 'small');
+  await run('ln', [join(tree, 'small'), join(tree, 'hard')]);
+  await run('setfattr', ['-n', 'user.x', '-v', 'y', join(tree, 'small')]);
+  await run('truncate', ['-s', '5M', join(tree, 'hole')]);
+  await run('mkfs.erofs', ['--quiet', '-E', 'force-inode-extended', `${dir}/low.erofs`, tree]);
+  mkdirSync(join(dir, 'high', 'd'), { recursive: true });
+  await run('mknod', [join(dir, 'high', 'small'), 'c', '0', '0']);
+  await run('mkfs.erofs', ['--quiet', `${dir}/high.erofs`, join(dir, 'high')]);
+  await run('qemu-img', ['convert', '-f', 'raw', '-O', 'vpc', `${dir}/high.erofs`, `${dir}/high.vhd`]);
+  t.regex(await run('qemu-img', ['info', `${dir}/high.vhd`]), /vpc/);
+
+  await (await Store.open(store, { create: true })).importVhds([`${dir}/low.erofs`, `${dir}/high.vhd`], {
+    name: 'made',
+  });
+  const mounts = new KernelMounts();
+  try {
+    const low = await mounts.layer(`${dir}/low.erofs`);
+    const high = await mounts.layer(`${dir}/high.erofs`);
+    const overlay = await walkTree(mounts.overlay([low, high]));
+    t.false(overlay.has('small'));
+    t.deepEqual(differences(overlay, await walkTree(mountIndex(mounts, store, 'made'))), []);
+  } finally {
+    mounts.close();
+  }
+});
+
 const program = fileURLToPath(new URL('./expand-process.js', import.meta.url));
 
 function expandProcess(spec: string, store: string): ChildProcess & { output: string } {
