@@ -123,7 +123,7 @@ export class Store {
     await this.work.removeLitter();
     const layers = [...new Map(input.layers.map((layer) => [layer.diffID, layer])).values()];
     await inParallel(layers, options.concurrency ?? availableParallelism(), options.signal, (layer, signal) =>
-      this.expandOne(layer, { ...options, signal }),
+      this.expandLayer(layer, { ...options, signal }),
     );
     return this.publish(input, known, options.signal);
   }
@@ -157,7 +157,8 @@ export class Store {
     return parseCatalog(await readFile(this.path(INDEX_PATH)));
   }
 
-  private async expandOne(layer: InputLayer, options: ExpandImageOptions): Promise<void> {
+  /** Expands one layer, or waits for the process that does. Rejects with an ImageError that names it. */
+  async expandLayer(layer: InputLayer, options: Omit<ExpandImageOptions, 'name'> = {}): Promise<void> {
     const { diffID, size: total } = layer;
     const report = (state: LayerProgress['state'], bytesIn: number, bytesOut: number) =>
       options.onProgress?.({ layer: diffID, state, bytesIn, bytesOut, total });
@@ -208,7 +209,7 @@ export class Store {
   }
 
   /** A layer is there when both of its files are; they get their names only when they are complete. */
-  private async hasLayer(diffID: string): Promise<boolean> {
+  async hasLayer(diffID: string): Promise<boolean> {
     const paths = [layerPath(diffID), blockDigestsPath(diffID)];
     const found = await Promise.all(paths.map((path) => stat(this.path(path)).catch(() => undefined)));
     return found.every((status) => status !== undefined);
@@ -220,10 +221,14 @@ export class Store {
     await syncDirectory(this.path('layers/sha256'));
   }
 
-  private async publish(
+  /**
+   * Merges layers that are in the store, and enters the image under the canonical `name`, or by its digest alone.
+   * Rejects with an ImageError.
+   */
+  async publish(
     image: PublishableImage,
     name: string | undefined,
-    signal: AbortSignal | undefined,
+    signal?: AbortSignal,
   ): Promise<ExpandedImage> {
     const { manifestDigest } = image;
     const manifest = manifestDescriptor(image);
