@@ -6,6 +6,7 @@
  * that it takes longer, until the attempts are used up and they get a retryable SmbError.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
+import { orAbort } from './abort.js';
 import type { Cipher, Dialect, SigningAlgorithm } from './algorithms.js';
 import type { Opened } from './create.js';
 import type { SmbCredentials } from './credentials.js';
@@ -63,23 +64,6 @@ const TASK_ATTEMPTS = 5;
 function pauseBefore(attempt: number): number {
   const pause = Math.min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** attempt);
   return pause / 2 + (Math.random() * pause) / 2;
-}
-
-/** Settles as `promise` does, or rejects with the signal's reason as soon as it is aborted. */
-async function orAbort<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
-  if (signal === undefined) return promise;
-  promise.catch(() => {});
-  signal.throwIfAborted();
-  let onAbort: (() => void) | undefined;
-  try {
-    return await new Promise<T>((resolve, reject) => {
-      onAbort = () => reject(signal.reason);
-      signal.addEventListener('abort', onAbort, { once: true });
-      promise.then(resolve, reject);
-    });
-  } finally {
-    signal.removeEventListener('abort', onAbort!);
-  }
 }
 
 function isConnectionLoss(error: unknown): boolean {

@@ -5,6 +5,7 @@
  * when the server stops answering. Whoever waits then gets that error. It never reconnects; the client does.
  */
 import { connect, type Socket } from 'node:net';
+import { onAbort } from './abort.js';
 import { CreditWindow } from './credits.js';
 import { encodeEmpty } from './empty-body.js';
 import { protocolError, SmbError } from './error.js';
@@ -102,13 +103,12 @@ export class Connection {
           cause,
         },
       );
-    let onAbort: (() => void) | undefined;
+    let forget = () => {};
     let timer: NodeJS.Timeout | undefined;
     try {
       await new Promise<void>((resolve, reject) => {
         timer = setTimeout(() => reject(unreachable(`no answer in ${connectTimeout} ms`)), connectTimeout);
-        onAbort = () => reject(signal!.reason);
-        signal?.addEventListener('abort', onAbort, { once: true });
+        forget = onAbort(signal, () => reject(signal!.reason));
         socket.once('connect', resolve);
         socket.once('error', (cause: NodeJS.ErrnoException) =>
           reject(unreachable(cause.code ?? cause.message, cause)),
@@ -121,7 +121,7 @@ export class Connection {
       throw error;
     } finally {
       clearTimeout(timer);
-      if (onAbort) signal?.removeEventListener('abort', onAbort);
+      forget();
     }
     const lost = (why: string, cause?: unknown) =>
       this.fail(new SmbError('CONNECTION_LOST', `${location}: the connection was lost (${why})`, { cause }));
@@ -169,24 +169,21 @@ export class Connection {
       },
       body,
     );
-    let onAbort: (() => void) | undefined;
+    let forget = () => {};
     try {
       const response = await new Promise<Message>((resolve, reject) => {
         const pending = { command, charge, sentAt: Date.now(), asyncId: undefined, resolve, reject };
         this.#pending.set(messageId, pending);
-        if (signal !== undefined) {
-          // The entry stays until the server answers: its credits come back only then.
-          onAbort = () => {
-            this.#cancel(messageId, pending);
-            reject(signal.reason);
-          };
-          signal.addEventListener('abort', onAbort, { once: true });
-        }
+        // The entry stays until the server answers: its credits come back only then.
+        forget = onAbort(signal, () => {
+          this.#cancel(messageId, pending);
+          reject(signal!.reason);
+        });
         this.#send(packet);
       });
       return { request: message, response };
     } finally {
-      if (onAbort) signal?.removeEventListener('abort', onAbort);
+      forget();
     }
   }
 
@@ -249,6 +246,7 @@ export class Connection {
       throw protocolError(`a response to command ${header.command} where ${pending.command} was asked`);
     }
     if (header.status === Status.PENDING && (header.flags & HeaderFlag.ASYNC) !== 0) {
+      if (pending.asyncId !== undefined) throw protocolError('a second interim response to one request');
       pending.asyncId = header.treeOrAsyncId;
       this.#credits.grant(header.credits);
       return;

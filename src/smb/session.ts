@@ -1,4 +1,5 @@
 /** A login to one share over one connection, and the commands on it. */
+import { onAbort } from './abort.js';
 import { decodeClose, encodeClose } from './close.js';
 import { Connection } from './connection.js';
 import { decodeCreate, encodeCreate, type Kind, type Opened } from './create.js';
@@ -42,8 +43,7 @@ export class Session {
     const timer = setTimeout(() => {
       connection.fail(new SmbError('TIMEOUT', `${location}: the login took more than ${connectTimeout} ms`));
     }, connectTimeout);
-    const onAbort = () => connection.fail(new SmbError('CLOSED', `${location}: aborted`));
-    signal?.addEventListener('abort', onAbort, { once: true });
+    const forget = onAbort(signal, () => connection.fail(new SmbError('CLOSED', `${location}: aborted`)));
     try {
       return new Session(options, connection, await new Login(options, connection).run());
     } catch (error) {
@@ -52,7 +52,7 @@ export class Session {
       throw error instanceof SmbError && error.code === 'PROTOCOL' ? connection.failure! : error;
     } finally {
       clearTimeout(timer);
-      signal?.removeEventListener('abort', onAbort);
+      forget();
     }
   }
 
