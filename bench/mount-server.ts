@@ -1,0 +1,31 @@
+/**
+ * A process that mounts one image and answers for it: what `mounted-image.ts` forks. It must be another process than
+ * the measuring one, since a reader of the mount must not block the event loop that fetches for it.
+ */
+import { BlockCache } from '../src/cache/block-cache.js';
+import { mountImage } from '../src/mount/mount.js';
+import { openSource } from '../src/source/open-source.js';
+import { loadImage } from '../src/source/remote-image.js';
+import type { MountRequest } from './mounted-image.js';
+
+const request = JSON.parse(process.argv[2]!) as MountRequest;
+const source = await openSource(request.store);
+const cache = await BlockCache.open(request.cache);
+const image = await loadImage(source, request.image, cache.directory);
+const mount = await mountImage({
+  image,
+  sources: [source],
+  cache,
+  mountpoint: request.mountpoint,
+  ...(request.readAhead === undefined ? {} : { readAhead: request.readAhead }),
+});
+process.on('message', (command: 'stats' | 'unmount') => {
+  if (command === 'stats') process.send!(mount.stats());
+  else mount.unmount().catch((error: Error) => process.send!({ error: error.message }));
+});
+void mount.ended.then(async () => {
+  await source.close();
+  cache.close();
+  process.disconnect();
+});
+process.send!('mounted');

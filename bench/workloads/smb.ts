@@ -1,0 +1,107 @@
+/**
+ * Reading a big file from an encrypted share: cold through the mount, and with the client alone, against
+ * `smbclient -c get` into /dev/null; all through one smbd on this machine.
+ */
+import { join } from 'node:path';
+import { SmbClient } from '../../src/smb/client.js';
+import { run } from '../../test/system/command.js';
+import { Samba } from '../../test/system/samba.js';
+import { bulk, bulkImage } from '../bulk-image.js';
+import { timeRead } from '../clients.js';
+import { interleaved, seconds } from '../measure.js';
+import { expandInto, mountedImage } from '../mounted-image.js';
+import type { Workload } from '../workload.js';
+
+/** More than the largest read that a server grants, and enough of them at once to fill the credits. */
+const CLIENT_READ = 16 << 20;
+
+export const workload: Workload = {
+  figures: {
+    smb_read_mb_per_s: { meaning: 'cold sequential read through the mount, encrypted share' },
+    smb_read_rate_vs_smbclient: { meaning: 'the rate ÷ that of smbclient get', aim: '≥ 1' },
+    smb_client_read_rate_vs_smbclient: { meaning: 'the rate of the client alone ÷ that of smbclient get' },
+  },
+  async run({ work, repetitions, defer, note }) {
+    const store = join(work, 'store');
+    await expandInto(store, await bulkImage(), bulk.tag, 'bulk');
+    const samba = await Samba.start({ shares: { store: { path: store } }, encryption: 'required' });
+    defer(() => samba.stop());
+    const credentials = { username: samba.username, password: samba.password };
+    const env = { ORCA_SMB_USER: samba.username, ORCA_SMB_PASSWORD: samba.password };
+    const layer = (await run('sh', ['-c', 'cd "$1" && ls layers/sha256/*.vhd', 'sh', store])).trim();
+    const megabytes = bulk.bigFileBytes / 1e6;
+    let mounts = 0;
+    const rates = await interleaved(
+      {
+        async mount() {
+          const number = mounts++;
+          const orca = await mountedImage(
+            {
+              store: samba.url('store'),
+              image: 'bulk',
+              cache: join(work, `cache-${number}`),
+              mountpoint: join(work, 'orca'),
+            },
+            env,
+          );
+          try {
+            return megabytes / (await timeRead(join(orca.mountpoint, bulk.bigFile)));
+          } finally {
+            await orca.unmount();
+            await run('rm', ['-r', join(work, `cache-${number}`)]);
+          }
+        },
+        async client() {
+          const client = await SmbClient.connect({
+            host: samba.host,
+            port: samba.port,
+            share: 'store',
+            credentials,
+          });
+          const file = await client.open(layer);
+          const time = await seconds(async () => {
+            for (let at = 0; at < file.size; at += CLIENT_READ) {
+              await file.read(at, Math.min(CLIENT_READ, file.size - at));
+            }
+          });
+          const { size } = file;
+          await file.close();
+          await client.close();
+          return size / 1e6 / time;
+        },
+        async smbclient() {
+          const get = `get ${layer.replaceAll('/', '\\')} /dev/null`;
+          const share = `//${samba.host}/store`;
+          const time = await seconds(() =>
+            run(
+              'smbclient',
+              [
+                '-s',
+                samba.configFile,
+                '-p',
+                String(samba.port),
+                '--client-protection=encrypt',
+                share,
+                '-c',
+                get,
+              ],
+              {
+                env: { ...process.env, USER: samba.username, PASSWD: samba.password },
+              },
+            ),
+          );
+          return megabytes / time;
+        },
+      },
+      Math.min(repetitions, 5),
+    );
+    note(
+      `MB per second: mount ${rates.mount.toFixed(0)}, client ${rates.client.toFixed(0)}, smbclient ${rates.smbclient.toFixed(0)}`,
+    );
+    return {
+      smb_read_mb_per_s: rates.mount,
+      smb_read_rate_vs_smbclient: rates.mount / rates.smbclient,
+      smb_client_read_rate_vs_smbclient: rates.client / rates.smbclient,
+    };
+  },
+};
