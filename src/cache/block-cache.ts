@@ -8,10 +8,10 @@
  * A layer is kept by its block digests, not by its diffID: whatever is in a file has been verified against the
  * digests that name the file, so no store can plant blocks for the users of another.
  */
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { statfs, utimes } from 'node:fs/promises';
 import { homedir, tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import type { BlockDigests } from '../layer/block-digests.js';
 import { addon, type BlockFile } from '../native/addon.js';
 import { digestOf, parseDigest } from '../oci/digest.js';
@@ -200,8 +200,8 @@ const REMEDY = 'choose another directory with --cache, or make this one writable
 /** Makes what the cache consists of. Returns the errno of a disk that is full or read-only; throws CacheError. */
 function prepare(directory: string): string | undefined {
   try {
-    mkdirSync(join(directory, 'layers'), { recursive: true, mode: 0o700 });
-    mkdirSync(join(directory, 'blobs', 'sha256'), { recursive: true, mode: 0o700 });
+    makeDirectory(join(directory, 'layers'));
+    makeDirectory(join(directory, 'blobs', 'sha256'));
     const probe = join(directory, `probe.${process.pid}`);
     try {
       writeFileSync(probe, Buffer.alloc(PROBE_BYTES), { mode: 0o600 });
@@ -215,6 +215,19 @@ function prepare(directory: string): string | undefined {
     throw new CacheError('UNUSABLE', `cache ${directory} cannot be used (${code || message}): ${REMEDY}`, {
       cause,
     });
+  }
+}
+
+/** As mkdir -p does it; Node's recursive mkdir reports ENOENT where the file system is read-only. */
+function makeDirectory(path: string): void {
+  try {
+    mkdirSync(path, { mode: 0o700 });
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'EEXIST' && statSync(path).isDirectory()) return;
+    if (code !== 'ENOENT' || dirname(path) === path) throw error;
+    makeDirectory(dirname(path));
+    makeDirectory(path);
   }
 }
 

@@ -21,6 +21,8 @@ export class CachedLayer {
   /** The blocks that somebody waits for, by number, and the work on them. The scheduler's. */
   readonly wants = new Map<number, Want>();
   readonly running = new Set<Promise<void>>();
+  /** Blocks that did not come within their deadline, and when that was (`performance.now()`). The scheduler's. */
+  readonly overdue = new Map<number, number>();
   /** When each block group was last filled or missed, in milliseconds since 1970. */
   readonly lastUse: Float64Array;
   readonly #makeRoom: (bytes: number) => Promise<void>;

@@ -41,6 +41,12 @@ export interface FetchStats {
 
 /** A source that lacks a layer, or has it wrong, comes last for this long, if there is another. */
 const AVOID_MS = 5000;
+/**
+ * A read-ahead that failed is followed at once by a read of its first page: who asks for a block within the first
+ * time after its deadline waits only for the second time, while the sources are asked once more.
+ */
+const OVERDUE_MS = 1000;
+const OVERDUE_WAIT_MS = 2000;
 /** The disk's refusals are reported once in this time. */
 const DISK_REPORT_MS = 60_000;
 
@@ -76,10 +82,12 @@ export class FetchScheduler {
 
   /** Somebody waits for these blocks. Blocks that are wanted already are not asked for again. */
   demand(layer: CachedLayer, firstBlock: number, count: number): void {
-    const deadline = performance.now() + this.#deadline;
+    const now = performance.now();
+    const deadline = now + this.#deadline;
+    const overdueDeadline = now + Math.min(OVERDUE_WAIT_MS, this.#deadline / 4);
     for (let block = firstBlock; block < firstBlock + count; block++) {
       if (layer.wants.has(block) || layer.closed) continue;
-      const want = new Want(layer, block, deadline);
+      const want = new Want(layer, block, this.#isOverdue(layer, block, now) ? overdueDeadline : deadline);
       layer.wants.set(block, want);
       this.stats.blocksWanted += 1;
       if (layer.mayHave(block)) this.#track(layer, this.#recover(want));
@@ -93,6 +101,16 @@ export class FetchScheduler {
     layer.stop();
     await Promise.all(layer.running);
     layer.wants.clear();
+  }
+
+  /** True of a block that nobody could get within its deadline just now. */
+  #isOverdue(layer: CachedLayer, block: number, now: number): boolean {
+    const since = layer.overdue.get(block);
+    if (since === undefined) return false;
+    layer.overdue.delete(block);
+    if (now - since > OVERDUE_MS) return false;
+    for (const { state } of layer.sources) state.endPause();
+    return true;
   }
 
   #enqueue(want: Want): void {
@@ -269,8 +287,10 @@ export class FetchScheduler {
   #giveUp(wants: readonly Want[]): void {
     const sorted = [...wants].sort((a, b) => a.block - b.block);
     const runs: { layer: CachedLayer; first: number; last: number; reasons: string }[] = [];
+    const now = performance.now();
     for (const want of sorted) {
       want.layer.wants.delete(want.block);
+      if (want.deadline <= now) want.layer.overdue.set(want.block, now);
       want.layer.blockFile.fail(want.block, constants.errno.EIO);
       this.stats.blocksFailed += 1;
       const reasons = want.reasons().join('; ');

@@ -48,6 +48,11 @@ export class SourceState {
     return this.healthy ? 0 : this.#probing ? Number.POSITIVE_INFINITY : this.#retryAt;
   }
 
+  /** Lets the next read probe it now. */
+  endPause(): void {
+    this.#retryAt = 0;
+  }
+
   begin(): Attempt {
     const probe = !this.healthy;
     if (probe) this.#probing = true;

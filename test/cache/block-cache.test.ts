@@ -1,9 +1,13 @@
+import { existsSync } from 'node:fs';
 import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import anyTest, { type TestFn } from 'ava';
 import { BlockCache, type LayerLease, MIN_LIMIT } from '../../src/cache/block-cache.js';
 import { CacheError } from '../../src/cache/cache-error.js';
+import { MNT_DETACH } from '../../src/mount/mount-point.js';
+import { mountAt } from '../../src/mount/mount-table.js';
+import { addon } from '../../src/native/addon.js';
 import { FaultSource, randomLayer, type TestLayer } from './layer-fixture.js';
 
 const test = anyTest as TestFn<{ directory: string }>;
@@ -15,6 +19,7 @@ test.beforeEach(async (t) => {
 });
 
 test.afterEach.always(async (t) => {
+  if ((await mountAt(t.context.directory)) !== undefined) addon.umount(t.context.directory, MNT_DETACH);
   await rm(t.context.directory, { recursive: true });
 });
 
@@ -185,6 +190,57 @@ test('files of a layer whose block digests are gone are removed when room is nee
   await cache.eviction.makeRoom(20 << 20);
   t.deepEqual(await readdir(join(directory, 'layers')), []);
   cache.close();
+});
+
+test('a directory on a disk that is read-only or full has a stand-in, and a warning says so', async (t) => {
+  const { directory } = t.context;
+  const content = randomLayer(11, 8 * BLOCK, BLOCK);
+  const source = new FaultSource('a', [content]);
+  for (const [options, refusal] of [
+    ['ro,size=1m', 'EROFS'],
+    ['size=16k', 'ENOSPC'],
+  ] as const) {
+    const log: string[] = [];
+    const record = (line: string) => void log.push(line);
+    const logger = { debug: record, info: record, warn: record, error: record };
+    addon.mount('none', directory, 'tmpfs', options.startsWith('ro') ? 1 : 0, options.replace('ro,', ''));
+    try {
+      const cache = await BlockCache.open(directory, { logger });
+      t.not(cache.directory, directory);
+      t.is(log.length, 1);
+      t.true(log[0]?.includes(`${directory} cannot be written (${refusal})`), log[0]);
+      const lease = await cache.openLayer(content.digests, [source]);
+      await fill(cache, lease, 0, 8);
+      t.true(await isRight(lease, content, 7));
+      await lease.close();
+      cache.close();
+      t.false(existsSync(cache.directory));
+    } finally {
+      addon.umount(directory, MNT_DETACH);
+    }
+  }
+});
+
+test('a disk that the cache itself has filled gives room back', async (t) => {
+  const { directory } = t.context;
+  const content = randomLayer(12, 100 << 20, BLOCK);
+  const source = new FaultSource('a', [content]);
+  addon.mount('none', directory, 'tmpfs', 0, 'size=80m');
+  try {
+    const cache = await BlockCache.open(directory, { limit: 1 << 30 });
+    const lease = await cache.openLayer(content.digests, [source]);
+    await fill(cache, lease, 0, content.digests.count);
+    t.true(cache.scheduler.stats.blocksUncached > 0);
+    await lease.close();
+    cache.close();
+    await t.throwsAsync(writeFile(join(directory, 'filler'), Buffer.alloc(1 << 20)), { code: 'ENOSPC' });
+    const again = await BlockCache.open(directory, { limit: 1 << 30 });
+    t.is(again.directory, directory);
+    t.true(again.eviction.bytesEvicted >= 64 << 20);
+    again.close();
+  } finally {
+    addon.umount(directory, MNT_DETACH);
+  }
 });
 
 test('a limit that is too small, and a directory that cannot be one, are refused with the remedy', async (t) => {

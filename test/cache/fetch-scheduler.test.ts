@@ -172,7 +172,21 @@ test('when the deadline is over, readers get EIO and one line names layer, block
   t.regex(errors[0] ?? '', /blocks 4 to 6 .*smb:\/\/share: CONNECTION_LOST, connection reset by plan/);
 
   source.plan = () => 'ok';
+  t.deepEqual(await rig.read(7, 3), rig.expected(7, 3));
   t.deepEqual(await rig.read(4, 3), rig.expected(4, 3));
+});
+
+test('who asks again right after the deadline waits only for one more try', async (t) => {
+  const content = randomLayer(17, 16 * BLOCK);
+  const source = new FaultSource('a', [content]);
+  source.plan = () => 'fail';
+  const rig = new Rig(content, [source], { deadline: 4000 });
+  t.is(await rig.read(4), EIO);
+  const tried = source.reads.length;
+  t.is(await Promise.race([rig.read(4), sleep(3000, 'as long as before')]), EIO);
+  t.true(source.reads.length > tried);
+  source.plan = () => 'ok';
+  t.deepEqual(await rig.read(4), rig.expected(4));
 });
 
 test('a corrupt block is EIO, its neighbours are served, and it is right when the source has healed', async (t) => {

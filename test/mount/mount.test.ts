@@ -9,12 +9,14 @@ import anyTest, { type TestFn } from 'ava';
 import { BlockCache, type BlockCacheOptions } from '../../src/cache/block-cache.js';
 import { type Mount, mountImage, unmountImage } from '../../src/mount/mount.js';
 import { MountError } from '../../src/mount/mount-error.js';
+import { MNT_DETACH } from '../../src/mount/mount-point.js';
 import { mountAt, readMountTable } from '../../src/mount/mount-table.js';
+import { addon } from '../../src/native/addon.js';
 import { FileSource } from '../../src/source/file-source.js';
 import { loadImage } from '../../src/source/remote-image.js';
 import type { Source } from '../../src/source/source.js';
 import { type Fault, FaultSource, seeded } from '../cache/layer-fixture.js';
-import { addImage, content, type Files, type TestImage } from '../source/store-fixture.js';
+import { addImage, content, type TestImage } from '../source/store-fixture.js';
 
 const run = promisify(execFile);
 
@@ -29,13 +31,16 @@ interface Context {
 
 const test = anyTest as TestFn<Context>;
 
-const LOWER: Files = {
+const LOWER: Record<string, Buffer> = {
   'bin/tool': content('tool', 300_000),
   'etc/conf': content('conf', 77),
   empty: Buffer.alloc(0),
 };
-const UPPER: Files = { 'lib/large': content('large', 2_000_000), 'lib/small': content('small', 5000) };
-const ALL: Files = { ...LOWER, ...UPPER };
+const UPPER: Record<string, Buffer> = {
+  'lib/large': content('large', 2_000_000),
+  'lib/small': content('small', 5000),
+};
+const ALL: Record<string, Buffer> = { ...LOWER, ...UPPER };
 
 test.beforeEach(async (t) => {
   const directory = await realpath(await mkdtemp(join(tmpdir(), 'orca-mount-')));
@@ -303,9 +308,32 @@ test('an image index that is no EROFS is refused, and nothing is left mounted', 
   t.true((await readMounted(mount, 'bin/tool')).equals(ALL['bin/tool'] as Buffer));
 });
 
+test('a cache disk that is full keeps nobody from reading, and is one warning', async (t) => {
+  const cacheDirectory = join(t.context.directory, 'cache');
+  await mkdir(cacheDirectory);
+  addon.mount('none', cacheDirectory, 'tmpfs', 0, 'size=1m');
+  try {
+    const cache = await openCache(t.context);
+    t.is(cache.directory, cacheDirectory);
+    const mount = await mountAtName(t.context, cache, 'a');
+    for (let round = 0; round < 2; round++) {
+      for (const [path, bytes] of Object.entries(ALL)) {
+        t.true((await readMounted(mount, path)).equals(bytes), path);
+      }
+    }
+    t.true(cache.scheduler.stats.blocksUncached > 0);
+    t.deepEqual(mount.stats().session.errors, {});
+    t.is(t.context.log.length, 1, t.context.log.join('\n'));
+    t.regex(t.context.log[0] ?? '', /cannot be written \(ENOSPC\): reads go on uncached/);
+    await mount.unmount();
+  } finally {
+    addon.umount(cacheDirectory, MNT_DETACH);
+  }
+});
+
 test('the cache stays under its limit while an image larger than that is read', async (t) => {
   const limit = 64 << 20;
-  const files: Files = {};
+  const files: Record<string, Buffer> = {};
   for (let i = 0; i < 12; i++) files[`part${i}`] = content(`part ${i}`, 8 << 20);
   await addImage(t.context.store, 'app:1', [files], 128 << 10);
   const cache = await openCache(t.context, { limit });

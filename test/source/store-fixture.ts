@@ -2,7 +2,13 @@
 import { createCipheriv, createHash } from 'node:crypto';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { BLOCK_SIZE, type Directory, type RegularFile } from '../../src/erofs/tree.js';
+import {
+  BLOCK_SIZE,
+  type Directory,
+  type Inode,
+  type InodeAttributes,
+  type RegularFile,
+} from '../../src/erofs/tree.js';
 import { writeErofs } from '../../src/erofs/writer.js';
 import { encodeTeleportArtifact } from '../../src/image/artifact.js';
 import {
@@ -22,8 +28,15 @@ import { type Descriptor, encodeIndex, encodeManifest, MEDIA_TYPE } from '../../
 import { fixedFooter } from '../../src/vhd/vhd.js';
 import { digestsOf, type TestLayer } from '../cache/layer-fixture.js';
 
-/** Content of each file by its path. */
-export type Files = Record<string, Buffer>;
+/** A regular file that is more than its content; one object under two paths is a hard link. */
+export interface TestFile extends Partial<InodeAttributes> {
+  content: Buffer;
+  /** Bytes of hole before the content, a multiple of BLOCK_SIZE. */
+  hole?: number;
+}
+
+/** What is at each path: a regular file with this content, or an inode of another kind. */
+export type Files = Record<string, Buffer | TestFile | Exclude<Inode, RegularFile>>;
 
 export interface TestImage {
   manifestDigest: string;
@@ -36,35 +49,46 @@ export interface TestImage {
 
 const NO_ATTRIBUTES = { uid: 0, gid: 0, mtime: 0n, xattrs: new Map<string, Uint8Array>() };
 
+function emptyDirectory(): Directory {
+  return { kind: 'directory', mode: 0o755, ...NO_ATTRIBUTES, children: new Map() };
+}
+
+/** The directory that `parts` lead to, made if it is missing. */
+function directoryAt(root: Directory, parts: readonly string[]): Directory {
+  return parts.reduce((directory, part) => {
+    const child = directory.children.get(part) ?? emptyDirectory();
+    if (child.kind !== 'directory') throw new Error(`${part} is not a directory`);
+    directory.children.set(part, child);
+    return child;
+  }, root);
+}
+
 /** The diffID is the digest of the VHD itself. */
 function layerOf(files: Files, blockSize: number): TestLayer {
-  const root: Directory = { kind: 'directory', mode: 0o755, ...NO_ATTRIBUTES, children: new Map() };
+  const root = emptyDirectory();
   const data: Buffer[] = [];
   let next = 1;
-  for (const [path, content] of Object.entries(files)) {
+  const regularFile = ({ content, hole = 0, ...attributes }: TestFile): RegularFile => {
     const blocks = Math.ceil(content.length / BLOCK_SIZE);
-    const file: RegularFile = {
+    data.push(content, Buffer.alloc(blocks * BLOCK_SIZE - content.length));
+    next += blocks;
+    return {
       kind: 'file',
       mode: 0o644,
       ...NO_ATTRIBUTES,
-      size: content.length,
-      extents: blocks === 0 ? [] : [{ fileOffset: 0, device: 0, block: next, blocks }],
+      ...attributes,
+      size: hole + content.length,
+      extents: blocks === 0 ? [] : [{ fileOffset: hole, device: 0, block: next - blocks, blocks }],
     };
-    data.push(content, Buffer.alloc(blocks * BLOCK_SIZE - content.length));
-    next += blocks;
+  };
+  const made = new Map<Files[string], Inode>();
+  for (const [path, entry] of Object.entries(files)) {
+    const isFile = Buffer.isBuffer(entry) || 'content' in entry;
+    const inode =
+      made.get(entry) ?? (isFile ? regularFile(Buffer.isBuffer(entry) ? { content: entry } : entry) : entry);
+    made.set(entry, inode);
     const parts = path.split('/');
-    const name = parts.pop() as string;
-    let directory = root;
-    for (const part of parts) {
-      const child = directory.children.get(part);
-      const into: Directory =
-        child?.kind === 'directory'
-          ? child
-          : { kind: 'directory', mode: 0o755, ...NO_ATTRIBUTES, children: new Map() };
-      directory.children.set(part, into);
-      directory = into;
-    }
-    directory.children.set(name, file);
+    directoryAt(root, parts.slice(0, -1)).children.set(parts.at(-1) as string, inode);
   }
   const written = writeErofs(root, { uuid: new Uint8Array(16), dataBlocks: next - 1 });
   const payload = Buffer.concat([written.superblock, ...data, ...written.metadata]);
