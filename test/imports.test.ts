@@ -38,7 +38,7 @@ async function sourceFiles(): Promise<string[]> {
 async function importsOf(file: string): Promise<string[]> {
   const text = await readFile(join(source, file), 'utf8');
   const specifiers = text.matchAll(
-    /^\s*(?:import|export)\b[^;'"]*?['"](\.[^'"]+)['"]|\bimport\(\s*['"](\.[^'"]+)['"]/gm,
+    /^\s*(?:import|export)\b(?:[^;'"]*?\bfrom)?\s*['"](\.[^'"]+)['"]|\bimport\(\s*['"](\.[^'"]+)['"]/gm,
   );
   return [...specifiers].map(([, fixed, dynamic]) =>
     relative(source, resolve(source, file, '..', (fixed ?? dynamic)!)).replace(/\.js$/, '.ts'),
