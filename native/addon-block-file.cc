@@ -71,24 +71,29 @@ Napi::Value BlockFileObject::bytesOnDisk(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value BlockFileObject::read(const Napi::CallbackInfo& info) {
-  return addon_->async({}, [file = file_, block = number(info[0])](Failure& failure) {
+  Napi::Value promise;
+  addon_->disk.run([addon = addon_, call = addon_->begin({}, promise), file = file_, block = number(info[0])] {
     auto bytes = std::make_shared<std::vector<std::byte>>(file->lengthOf(block));
-    failure = file->readRaw(block, *bytes);
-    return [bytes](Napi::Env env) -> Napi::Value {
+    addon->settle(call, file->readRaw(block, *bytes), [bytes](Napi::Env env) -> Napi::Value {
       auto array = Napi::Uint8Array::New(env, bytes->size());
       memcpy(array.Data(), bytes->data(), bytes->size());
       return array;
-    };
+    });
   });
+  return promise;
 }
 
 Napi::Value BlockFileObject::put(const Napi::CallbackInfo& info) {
   const auto array = info[1].As<Napi::Uint8Array>();
   const std::span bytes(reinterpret_cast<const std::byte*>(array.Data()), array.ByteLength());
-  return addon_->async(array, [file = file_, block = number(info[0]), bytes](Failure& failure) {
-    failure = file->put(block, bytes);
-    return [](Napi::Env env) { return env.Undefined(); };
+  Napi::Value promise;
+  const uint64_t call = addon_->begin(array, promise);
+  addon_->replies.run([addon = addon_, call, file = file_, block = number(info[0]), bytes] {
+    addon->disk.run([addon, call, file, block, bytes, accepted = file->accept(block, bytes)] {
+      addon->settle(call, file->store(block, bytes, accepted), [](Napi::Env env) { return env.Undefined(); });
+    });
   });
+  return promise;
 }
 
 void BlockFileObject::fail(const Napi::CallbackInfo& info) {

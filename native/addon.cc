@@ -9,7 +9,7 @@ namespace orca {
 namespace {
 
 /// pwrite(2) into the page cache is quick; two threads keep one slow disk from holding up the other.
-constexpr size_t kPoolThreads = 2;
+constexpr size_t kDiskThreads = 2;
 /// Blocks that the disk refused: enough for the READs of a few processes at 1 MiB of read-ahead each.
 constexpr size_t kMemoryBytes = 16 << 20;
 
@@ -26,33 +26,35 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
 }  // namespace
 
 Addon::Addon(Napi::Env env)
-    : env(env), main(env), pool(kPoolThreads), memory(std::make_shared<MemoryBlocks>(kMemoryBytes)) {}
+    : env(env), main(env), replies(1), disk(kDiskThreads), memory(std::make_shared<MemoryBlocks>(kMemoryBytes)) {}
 
-Napi::Value Addon::async(Napi::Object kept, std::function<std::function<Napi::Value(Napi::Env)>(Failure&)> work) {
+uint64_t Addon::begin(Napi::Object kept, Napi::Value& promise) {
   const uint64_t id = nextCall_++;
-  const auto [call, fresh] = calls_.emplace(
-      id, Call{Napi::Promise::Deferred::New(env), kept.IsEmpty() ? Napi::ObjectReference() : Napi::Persistent(kept)});
+  Call call{Napi::Promise::Deferred::New(env), {}};
+  if (!kept.IsEmpty()) call.kept = Napi::Persistent(kept);
+  promise = call.deferred.Promise();
+  calls_.emplace(id, std::move(call));
   main.ref();
-  pool.run([this, id, work = std::move(work)] {
-    Failure failure;
-    auto result = work(failure);
-    main.post([this, id, failure = std::move(failure), result = std::move(result)](Napi::Env env) {
-      const Napi::HandleScope scope(env);
-      auto ended = calls_.extract(id);
-      main.unref();
-      const auto& deferred = ended.mapped().deferred;
-      if (failure)
-        deferred.Reject(errorOf(env, failure).Value());
-      else
-        deferred.Resolve(result(env));
-    });
+  return id;
+}
+
+void Addon::settle(uint64_t call, Failure failure, std::function<Napi::Value(Napi::Env)> result) {
+  main.post([this, call, failure = std::move(failure), result = std::move(result)](Napi::Env env) {
+    const Napi::HandleScope scope(env);
+    const auto ended = calls_.extract(call);
+    main.unref();
+    const auto& deferred = ended.mapped().deferred;
+    if (failure)
+      deferred.Reject(errorOf(env, failure).Value());
+    else
+      deferred.Resolve(result(env));
   });
-  return call->second.deferred.Promise();
 }
 
 void Addon::shutDown() {
   for (auto* session : sessions) session->shutDown();
-  pool.stop();
+  replies.stop();
+  disk.stop();
   for (auto* file : blockFiles) file->shutDown();
 }
 

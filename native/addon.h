@@ -27,14 +27,18 @@ struct Addon {
   explicit Addon(Napi::Env env);
   static Addon& of(Napi::Env env) { return *env.GetInstanceData<Addon>(); }
 
-  /// Runs `work` on the pool, then `settle` here, with the promise of the result. `kept` lives until then.
-  Napi::Value async(Napi::Object kept, std::function<std::function<Napi::Value(Napi::Env)>(Failure&)> work);
+  /// A promise, whose call `settle` ends. `kept` lives until then, and so does the event loop.
+  uint64_t begin(Napi::Object kept, Napi::Value& promise);
+  /// From any thread: rejects with the failure, if there is one, or resolves with what `result` makes.
+  void settle(uint64_t call, Failure failure, std::function<Napi::Value(Napi::Env)> result);
   /// Stops every thread and closes what is open, in that order. Called once, when the environment ends.
   void shutDown();
 
   Napi::Env env;
   MainThread main;
-  WorkerPool pool;
+  /// Answers READs whose block has come. Apart from the disk's threads, since a slow disk is no reason to wait.
+  WorkerPool replies;
+  WorkerPool disk;
   std::shared_ptr<MemoryBlocks> memory;
   std::set<BlockFileObject*> blockFiles;
   std::set<SessionObject*> sessions;

@@ -170,20 +170,29 @@ void BlockFile::abandon(const MissSink* sink) {
   for (const auto& [block, want] : again) want.sink->miss(want.device, block, 1);
 }
 
-Failure BlockFile::put(uint64_t block, std::span<const std::byte> bytes) {
+bool BlockFile::accept(uint64_t block, std::span<const std::byte> bytes) {
   std::vector<Want> wants;
   {
-    std::unique_lock lock(mutex_);
-    written_.wait(lock, [&] { return !writing_.contains(block); });
-    if (closed_) return {EBADF, "write", {}};
-    writing_.emplace(block, bytes);
+    const std::lock_guard lock(mutex_);
+    // Closed, or on its way already: then nobody waits for it.
+    if (closed_ || !writing_.emplace(block, bytes).second) return false;
     if (const auto found = asked_.find(block); found != asked_.end()) {
       wants = std::move(found->second.wants);
       asked_.erase(found);
     }
   }
   for (const Want& want : wants) want.waiter->fill(want.at, bytes.subspan(want.offset, want.length));
-  const Failure failure = store(block, bytes);
+  return true;
+}
+
+Failure BlockFile::store(uint64_t block, std::span<const std::byte> bytes, bool accepted) {
+  if (!accepted) {
+    std::unique_lock lock(mutex_);
+    written_.wait(lock, [&] { return !writing_.contains(block); });
+    if (closed_) return {EBADF, "write", {}};
+    writing_.emplace(block, bytes);
+  }
+  const Failure failure = write(block, bytes);
   {
     const std::lock_guard lock(mutex_);
     writing_.erase(block);
@@ -196,7 +205,7 @@ Failure BlockFile::put(uint64_t block, std::span<const std::byte> bytes) {
   return failure;
 }
 
-Failure BlockFile::store(uint64_t block, std::span<const std::byte> bytes) {
+Failure BlockFile::write(uint64_t block, std::span<const std::byte> bytes) {
   if (map_->present(block)) return {};
   if (auto failure = markInUse()) return failure;
   RangeLock lock(mapFile_.get(), kFirstBlock + block, 1);

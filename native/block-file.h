@@ -88,8 +88,11 @@ class BlockFile {
   /// The sink goes away: what it asked for and others wait for is asked again through one of those.
   void abandon(const MissSink* sink);
 
-  /// Answers who waits for the block, then stores it. `bytes` is the whole block, verified.
-  Failure put(uint64_t block, std::span<const std::byte> bytes);
+  /// Answers who waits for the block, and from now on who asks for it. `bytes` is the whole block, verified; it stays
+  /// valid until store() has returned, which must follow with what this returned.
+  bool accept(uint64_t block, std::span<const std::byte> bytes);
+  /// Puts an accepted block on the disk. If that fails, it is kept in memory for a while.
+  Failure store(uint64_t block, std::span<const std::byte> bytes, bool accepted);
   void fail(uint64_t block, int code);
   /// Skips blocks that are being put at this moment. Fails when the file system cannot punch holes.
   Failure evict(uint64_t first, uint64_t count);
@@ -108,7 +111,7 @@ class BlockFile {
   /// Forgets blocks that a truncated data file has lost, and gives it its length back.
   Failure repair();
   void forget(uint64_t first, uint64_t count);
-  Failure store(uint64_t block, std::span<const std::byte> bytes);
+  Failure write(uint64_t block, std::span<const std::byte> bytes);
   Failure markInUse();
   Failure evictRun(uint64_t first, uint64_t count);
   Failure punch(uint64_t first, uint64_t count);

@@ -102,7 +102,7 @@ struct Operations {
     if (in.offset >= inode.size) return server.connection_->reply(request.header.unique);
     const auto length =
         static_cast<size_t>(std::min({uint64_t{in.size}, uint64_t{Server::kMaxRead}, inode.size - in.offset}));
-    const auto reply = std::span(request.worker.buffer).first(length);
+    const auto reply = request.worker.buffer.span().first(length);
     std::vector<Server::Piece> absent;
     request.worker.handOver();
     if (!server.gather(inode, in.offset, reply, absent)) return server.error(request, EIO);

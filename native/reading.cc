@@ -16,7 +16,7 @@ void Server::directory(const Request& request, bool plus) {
   Inode inode;
   if (!inodeOf(request.header.nodeid, inode)) return error(request, ESTALE);
   if (!inode.isDirectory()) return error(request, ENOTDIR);
-  const auto reply = std::span(request.worker.buffer).first(std::min(in.size, kMaxRead));
+  const auto reply = request.worker.buffer.span().first(std::min(in.size, kMaxRead));
   size_t used = 0;
   const int code = index_.readdir(inode, in.offset, [&](const Entry& entry, uint64_t next) {
     const size_t head = (plus ? sizeof(fuse::EntryOut) : 0) + sizeof(fuse::Dirent);

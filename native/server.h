@@ -6,6 +6,7 @@
 
 #include "connection.h"
 #include "erofs-index.h"
+#include "page-buffer.h"
 
 namespace orca {
 
@@ -13,8 +14,8 @@ namespace orca {
 struct Worker {
   /// Lets another thread receive, before something that takes long.
   std::function<void()> handOver = [] {};
-  /// For replies; as long as the longest.
-  std::vector<std::byte> buffer;
+  /// For replies; as long as the longest, 1 MiB.
+  PageBuffer buffer{1 << 20};
 };
 
 struct Request {

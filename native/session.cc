@@ -26,8 +26,7 @@ constexpr auto kPoll = std::chrono::microseconds(30);
 /// One thread's turn at receiving.
 class Session::Receiver {
  public:
-  explicit Receiver(Session& session) : session_(session), turn_(session.receiving_), request_(kRequestBytes) {
-    worker_.buffer.resize(Server::kMaxRead);
+  explicit Receiver(Session& session) : session_(session), turn_(session.receiving_) {
     worker_.handOver = [this] {
       if (turn_.owns_lock()) turn_.unlock();
     };
@@ -43,10 +42,10 @@ class Session::Receiver {
     bool slept = false;
     while (!session_.ended_) {
       if (session_.stopping_) return end(EndReason::closed, "closed");
-      const ssize_t count = read(device, request_.data(), request_.size());
+      const ssize_t count = read(device, request_.span().data(), request_.span().size());
       if (count > 0) {
         busy_ = !slept || Clock::now() - idleSince < kPoll;
-        return Bytes(request_).first(static_cast<size_t>(count));
+        return Bytes(request_.span()).first(static_cast<size_t>(count));
       }
       if (count == 0 || errno == ENODEV) return end(EndReason::unmounted, "unmounted");
       // ENOENT: the request was interrupted while it was read.
@@ -70,7 +69,7 @@ class Session::Receiver {
 
   Session& session_;
   std::unique_lock<std::mutex> turn_;
-  std::vector<std::byte> request_;
+  PageBuffer request_{kRequestBytes};
   Worker worker_;
   bool busy_ = false;
 };

@@ -25,7 +25,6 @@ void WorkerPool::stop() {
   {
     const std::lock_guard lock(mutex_);
     stopped_ = true;
-    jobs_.clear();
   }
   wake_.notify_all();
   for (auto& thread : threads_) thread.join();

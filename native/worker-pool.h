@@ -20,7 +20,7 @@ class WorkerPool {
 
   /// Threads are started by the first jobs, not before. After stop() a job is dropped.
   void run(std::function<void()> job);
-  /// Drops jobs that have not begun and waits for the others.
+  /// Waits until every job is done.
   void stop();
 
  private:
