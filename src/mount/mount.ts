@@ -2,7 +2,7 @@
  * One mounted image: image index, cached layers and sources, tied to one native session.
  *
  * While it is up, nothing in this process may touch the mounted tree synchronously: a READ that misses is answered
- * by the event loop, which would wait for itself.
+ * by the event loop, which would wait for itself. To spawn a program that lies on it counts: spawn waits for exec.
  */
 import { statfs } from 'node:fs/promises';
 import type { BlockCache, LayerLease } from '../cache/block-cache.js';

@@ -218,6 +218,17 @@ test('a source that is away for a while makes readers wait; past the deadline th
   t.true((await readMounted(mount, 'lib/large')).equals(ALL['lib/large'] as Buffer));
 });
 
+test('a process that waits for a block can be killed', async (t) => {
+  const source = faultSource(t.context);
+  source.plan = () => 'stall';
+  const mount = await mountAtName(t.context, await openCache(t.context), 'a', [source]);
+  const child = spawn('cat', [join(mount.mountpoint, 'lib/large')], { stdio: 'ignore' });
+  while (source.outstanding === 0) await sleep(10);
+  child.kill('SIGKILL');
+  t.deepEqual(await once(child, 'exit'), [null, 'SIGKILL']);
+  t.true(source.outstanding > 0);
+});
+
 test('under random faults what is read is right or EIO', async (t) => {
   const seed = Date.now() % 1_000_000;
   t.log(`seed ${seed}`);
