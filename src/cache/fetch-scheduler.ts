@@ -39,6 +39,8 @@ export interface FetchStats {
   blocksUncached: number;
 }
 
+/** A block that this process was too busy, or asleep, to ask for in time still gets one try of this length. */
+const LAST_TRY_MS = 500;
 /** A source that lacks a layer, or has it wrong, comes last for this long, if there is another. */
 const AVOID_MS = 5000;
 /**
@@ -142,7 +144,8 @@ export class FetchScheduler {
     let wakeAt = Number.POSITIVE_INFINITY;
     for (const want of this.#queue) {
       const choice = want.choose(now);
-      if (choice === 'exhausted' || want.deadline <= now) {
+      const isLate = want.deadline <= now;
+      if (choice === 'exhausted' || (isLate && (want.wasTried || 'waitUntil' in choice))) {
         this.#queue.delete(want);
         given.push(want);
       } else if ('waitUntil' in choice) {
@@ -150,7 +153,7 @@ export class FetchScheduler {
       } else if (this.#outstanding < this.#maxOutstanding) {
         this.#start(want, choice.source, now);
       } else {
-        wakeAt = Math.min(wakeAt, want.deadline);
+        wakeAt = Math.min(wakeAt, isLate ? now + LAST_TRY_MS : want.deadline);
       }
     }
     this.#giveUp(given);
@@ -192,7 +195,7 @@ export class FetchScheduler {
     const { blockSize, size } = layer.digests;
     const offset = first * blockSize;
     const length = Math.min(size, offset + run.length * blockSize) - offset;
-    const remaining = Math.min(...run.map((want) => want.deadline)) - now;
+    const remaining = Math.max(LAST_TRY_MS, Math.min(...run.map((want) => want.deadline)) - now);
     const attempt = source.state.begin();
     let bytes: Uint8Array;
     try {
