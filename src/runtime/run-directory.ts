@@ -4,23 +4,25 @@
  *   RUN/lock                    held while a directory is claimed or leftovers are looked for
  *   RUN/containers/ID/          bundle of one container; `lock` in it is held as long as its `orca run` lives
  *   RUN/mounts/ID/              state of one background mount; `lock` in it is held by the process that serves it
+ *   RUN/log/ID.log              what the process of a background mount logs
  *   RUN/runc/                   runc's own state (`runc --root`)
  *
  * A directory whose lock nobody holds belongs to a process that was killed: it is litter.
  */
 import { randomBytes } from 'node:crypto';
 import { type FileHandle, mkdir, open, readdir, readFile, rm, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { addon } from '../native/addon.js';
 import { log } from '../telemetry/logger.js';
 import { RuntimeError } from './runtime-error.js';
 
-export const DEFAULT_RUN_DIRECTORY = '/var/lib/orca/run';
-
 /** How long another process may hold RUN/lock before we give up: it does little more than list a directory. */
 const LOCK_TIMEOUT_MS = 30_000;
 const LOCK_POLL_MS = 20;
+
+/** A handle that is collected as garbage is closed. */
+const heldToTheEnd: FileHandle[] = [];
 
 /** What a claimed directory says of itself, in `owner.json`. */
 interface Owner {
@@ -44,6 +46,12 @@ export class ClaimedDirectory {
     await rm(this.path, { recursive: true, force: true });
     await this.#lock.close();
   }
+
+  /** Removes the directory; the lock is held until the process has ended, for those who wait for that. */
+  async removeAndEnd(): Promise<void> {
+    heldToTheEnd.push(this.#lock);
+    await rm(this.path, { recursive: true, force: true });
+  }
 }
 
 export class RunDirectory {
@@ -53,16 +61,15 @@ export class RunDirectory {
     this.path = path;
   }
 
-  static async open(path: string): Promise<RunDirectory> {
-    if (!path.startsWith('/') || /[:,\\]/.test(path)) {
+  /** `path` may be relative. Throws RUN_DIRECTORY. */
+  static async open(directory: string): Promise<RunDirectory> {
+    const path = resolve(directory);
+    if (/[:,\\]/.test(path)) {
       // overlayfs separates its options by them.
-      throw new RuntimeError(
-        'RUN_DIRECTORY',
-        `--run-dir ${path}: an absolute path without : , and \\ is needed`,
-      );
+      throw new RuntimeError('RUN_DIRECTORY', `--run-dir ${path}: a path without : , and \\ is needed`);
     }
     try {
-      for (const folder of ['containers', 'mounts', 'runc']) {
+      for (const folder of ['containers', 'mounts', 'log', 'runc']) {
         await mkdir(join(path, folder), { recursive: true, mode: 0o700 });
       }
     } catch (cause) {

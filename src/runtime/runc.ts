@@ -3,8 +3,8 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { constants } from 'node:fs';
 import { access, readFile } from 'node:fs/promises';
-import { constants as osConstants } from 'node:os';
 import { join } from 'node:path';
+import { signalStatus } from './interruption.js';
 import { RuntimeError } from './runtime-error.js';
 
 /** The first `runc` on PATH. NO_RUNC when there is none. */
@@ -114,9 +114,4 @@ export class RuncProcess {
 function failureCode(message: string): string {
   if (/executable file not found|no such file or directory$/.test(message)) return 'COMMAND_NOT_FOUND';
   return /permission denied$/.test(message) ? 'NOT_EXECUTABLE' : 'RUNC_FAILED';
-}
-
-/** The exit code by which shells report a death by signal. */
-export function signalStatus(signal: NodeJS.Signals): number {
-  return 128 + osConstants.signals[signal];
 }

@@ -8,14 +8,13 @@
 import { readFile } from 'node:fs/promises';
 import { constants } from 'node:os';
 import { log } from '../telemetry/logger.js';
-import { type RuncProcess, signalStatus } from './runc.js';
-import { RuntimeError } from './runtime-error.js';
+import { ENDING_SIGNALS, InterruptedError, signalStatus } from './interruption.js';
+import type { RuncProcess } from './runc.js';
 
-const ENDING = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT'] as const;
 const OTHERS = ['SIGUSR1', 'SIGUSR2', 'SIGWINCH', 'SIGCONT'] as const;
 const INSISTENCE = 3;
 
-type Relayed = (typeof ENDING)[number] | (typeof OTHERS)[number];
+type Relayed = (typeof ENDING_SIGNALS)[number] | (typeof OTHERS)[number];
 
 export class SignalRelay {
   readonly #starting = new AbortController();
@@ -25,11 +24,14 @@ export class SignalRelay {
   #killedBy: NodeJS.Signals | undefined;
 
   constructor() {
-    this.#listeners = [...ENDING, ...OTHERS].map((signal) => [signal, () => void this.#receive(signal)]);
+    this.#listeners = [...ENDING_SIGNALS, ...OTHERS].map((signal) => [
+      signal,
+      () => void this.#receive(signal),
+    ]);
     for (const [signal, listener] of this.#listeners) process.on(signal, listener);
   }
 
-  /** Aborted, with a RuntimeError INTERRUPTED as reason, by a signal that comes before `passTo`. */
+  /** Aborted, with an InterruptedError as reason, by a signal that comes before `passTo`. */
   get starting(): AbortSignal {
     return this.#starting.signal;
   }
@@ -49,7 +51,7 @@ export class SignalRelay {
   }
 
   async #receive(signal: Relayed): Promise<void> {
-    const ending = (ENDING as readonly string[]).includes(signal);
+    const ending = (ENDING_SIGNALS as readonly string[]).includes(signal);
     if (ending) this.#count += 1;
     if (this.#process === undefined) {
       if (ending) this.#starting.abort(new InterruptedError(signal));
@@ -63,16 +65,6 @@ export class SignalRelay {
     } else {
       this.#process.signal(signal);
     }
-  }
-}
-
-/** A signal came before the container ran. */
-export class InterruptedError extends RuntimeError {
-  readonly exitCode: number;
-
-  constructor(signal: NodeJS.Signals) {
-    super('INTERRUPTED', `interrupted by ${signal} before the container ran`);
-    this.exitCode = signalStatus(signal);
   }
 }
 
