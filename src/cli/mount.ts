@@ -1,0 +1,57 @@
+/** `orca mount`: an image of a store, mounted read-only. */
+import { fileURLToPath } from 'node:url';
+import type { Command } from 'commander';
+import { guarded } from './failure.js';
+import {
+  addLogOptions,
+  addSourceOptions,
+  applyLogOptions,
+  logOptionsOf,
+  requireStore,
+  runDirectoryOption,
+  type SourceOptions,
+} from './options.js';
+
+interface MountCommandOptions extends SourceOptions {
+  runDir: string;
+  foreground?: boolean;
+  logFile?: string;
+}
+
+export function addMountCommand(program: Command): void {
+  const command = program
+    .command('mount')
+    .summary('mount an image of a store')
+    .description(
+      'Mounts an image of a store, read-only. Returns when the mount answers; a process in the background serves it.',
+    )
+    .argument('<image>', 'NAME[:TAG] or sha256:… in the store')
+    .argument('<mountpoint>', 'a directory')
+    .option('--foreground', 'serve in this process, until unmounted or interrupted')
+    .option('--log-file <file>', 'log of the background process (default: in the run directory)')
+    .addOption(runDirectoryOption());
+  addSourceOptions(command);
+  addLogOptions(command);
+  command.action(
+    guarded(async (image: string, mountpoint: string, options: MountCommandOptions) => {
+      await applyLogOptions(command, 'info');
+      const { serveInBackground, serveMount } = await import('../runtime/mount-server.js');
+      const request = { ...requireStore(options), image, mountpoint };
+      const print = (description: string) => void process.stdout.write(`${description}\n`);
+      if (options.foreground) return await serveMount(request, print);
+      print(
+        await serveInBackground(request, {
+          entry: fileURLToPath(new URL('main.js', import.meta.url)),
+          logFile: options.logFile,
+          ...logOptionsOf(command, 'info'),
+        }),
+      );
+    }),
+  );
+  program.command('serve-mount <image> <mountpoint>', { hidden: true }).action(
+    guarded(async () => {
+      const { serveForParent } = await import('../runtime/mount-server.js');
+      await serveForParent();
+    }),
+  );
+}

@@ -1,0 +1,95 @@
+/** `orca run`: a container from a store, in the foreground. */
+import { type Command, Option } from 'commander';
+import { EXIT_RUN_FAILURE, reportFailure } from './failure.js';
+import {
+  addLogOptions,
+  addSourceOptions,
+  applyLogOptions,
+  requireStore,
+  runDirectoryOption,
+  type SourceOptions,
+} from './options.js';
+
+interface RunCommandOptions extends SourceOptions {
+  runDir: string;
+  rm?: boolean;
+  name?: string;
+  env?: string[];
+  volume?: string[];
+  workdir?: string;
+  user?: string;
+  interactive?: boolean;
+  tty?: boolean;
+  readOnly?: boolean;
+  net: 'host' | 'none';
+}
+
+const collect = (value: string, values: string[] = []) => [...values, value];
+
+export function addRunCommand(program: Command): void {
+  const command = program
+    .command('run')
+    .summary('run a container from a store')
+    .description(
+      'Mounts an image of a store and runs a container from it, with Docker’s rules and exit codes:\n' +
+        '125 for a failure of orca, 126 for a command that cannot be run, 127 for one that is not there.',
+    )
+    .argument('<image>', 'NAME[:TAG] or sha256:… in the store')
+    .argument('[command...]', 'in place of the image’s Cmd')
+    .passThroughOptions()
+    .option('--rm', 'accepted for docker’s sake: a container is always removed when it ends')
+    .option('--name <name>', 'name of the container, unique among those that run')
+    .option('-e, --env <K=V>', 'environment variable; K alone takes the value of this environment', collect)
+    .option('-v, --volume <SRC:DST[:ro]>', 'file or directory of this host in the container', collect)
+    .option('-w, --workdir <dir>', 'working directory in the container')
+    .option('-u, --user <user[:group]>', 'names of the image or numbers')
+    .option('-i, --interactive', 'pass stdin on')
+    .option('-t, --tty', 'give the container a terminal')
+    .option('--read-only', 'make the root file system read-only')
+    .addOption(
+      new Option('--net <network>', 'network of the container').choices(['host', 'none']).default('host'),
+    )
+    .addOption(runDirectoryOption());
+  addSourceOptions(command);
+  addLogOptions(command);
+  command.action(async (image: string, args: string[], options: RunCommandOptions) => {
+    try {
+      await applyLogOptions(command, 'warn');
+      process.exitCode = await run(image, args, requireStore(options));
+    } catch (error) {
+      const codes: Record<string, number> = { NOT_EXECUTABLE: 126, COMMAND_NOT_FOUND: 127 };
+      process.exitCode = reportFailure(
+        error,
+        codes[(error as { code?: string }).code ?? ''] ?? EXIT_RUN_FAILURE,
+      );
+    }
+  });
+}
+
+async function run(
+  image: string,
+  args: string[],
+  options: RunCommandOptions & { store: string },
+): Promise<number> {
+  const [{ runContainer }, { parseVolume }, { mountFromStore }] = await Promise.all([
+    import('../runtime/container.js'),
+    import('../runtime/volume.js'),
+    import('../runtime/store-mount.js'),
+  ]);
+  return await runContainer({
+    runDirectory: options.runDir,
+    options: {
+      name: options.name,
+      command: args,
+      environment: options.env ?? [],
+      volumes: (options.volume ?? []).map(parseVolume),
+      workingDirectory: options.workdir,
+      user: options.user,
+      interactive: options.interactive ?? false,
+      terminal: options.tty ?? false,
+      readOnly: options.readOnly ?? false,
+      network: options.net,
+    },
+    mountImage: (mountpoint, signal) => mountFromStore({ ...options, image, mountpoint, signal }),
+  });
+}
