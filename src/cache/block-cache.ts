@@ -3,6 +3,7 @@
  *
  *   CACHE/layers/<hex>.data, .map    the blocks of one layer VHD; <hex> is the sha256 of its block digests
  *   CACHE/blobs/sha256/<hex>         small blobs, the block digests among them
+ *   CACHE/images/<hex>.json          what the catalog said of an image, by its manifest digest
  *   CACHE/lock                       flock(2): whoever evicts
  *
  * A layer is kept by its block digests, not by its diffID: whatever is in a file has been verified against the

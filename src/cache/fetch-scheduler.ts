@@ -7,10 +7,10 @@
  */
 import { constants } from 'node:os';
 import { OrcaError } from '../errors.js';
-import { SourceError } from '../source/source.js';
 import { type Logger, log } from '../telemetry/logger.js';
 import type { CachedLayer } from './cached-layer.js';
 import type { LayerSource } from './layer-source.js';
+import { withTimeout } from './read-timeout.js';
 import type { Attempt } from './source-state.js';
 import { Want } from './want.js';
 
@@ -39,6 +39,8 @@ export interface FetchStats {
   blocksUncached: number;
 }
 
+/** A block that this process was too busy, or asleep, to ask for in time still gets one try of this length. */
+const LAST_TRY_MS = 500;
 /** A source that lacks a layer, or has it wrong, comes last for this long, if there is another. */
 const AVOID_MS = 5000;
 /**
@@ -90,7 +92,7 @@ export class FetchScheduler {
       const want = new Want(layer, block, this.#isOverdue(layer, block, now) ? overdueDeadline : deadline);
       layer.wants.set(block, want);
       this.stats.blocksWanted += 1;
-      if (layer.mayHave(block)) this.#track(layer, this.#recover(want));
+      if (layer.mayHave(block)) this.#track([want], this.#recover(want));
       else this.#enqueue(want);
     }
   }
@@ -123,9 +125,16 @@ export class FetchScheduler {
     });
   }
 
-  #track(layer: CachedLayer, work: Promise<void>): void {
-    layer.running.add(work);
-    work.finally(() => layer.running.delete(work));
+  /** Keeps account of work on wanted blocks of one layer; a defect in it is EIO for their readers, and a log line. */
+  #track(wants: readonly [Want, ...Want[]], work: Promise<void>): void {
+    const { running } = wants[0].layer;
+    const guarded = work
+      .catch((error: Error) => {
+        this.#log.error(`defect in the fetch scheduler: ${error.stack ?? error.message}`);
+        this.#giveUp(wants.filter((want) => want.layer.wants.get(want.block) === want));
+      })
+      .finally(() => running.delete(guarded));
+    running.add(guarded);
   }
 
   #pump(): void {
@@ -135,7 +144,8 @@ export class FetchScheduler {
     let wakeAt = Number.POSITIVE_INFINITY;
     for (const want of this.#queue) {
       const choice = want.choose(now);
-      if (choice === 'exhausted' || want.deadline <= now) {
+      const isLate = want.deadline <= now;
+      if (choice === 'exhausted' || (isLate && (want.wasTried || 'waitUntil' in choice))) {
         this.#queue.delete(want);
         given.push(want);
       } else if ('waitUntil' in choice) {
@@ -143,7 +153,7 @@ export class FetchScheduler {
       } else if (this.#outstanding < this.#maxOutstanding) {
         this.#start(want, choice.source, now);
       } else {
-        wakeAt = Math.min(wakeAt, want.deadline);
+        wakeAt = Math.min(wakeAt, isLate ? now + LAST_TRY_MS : want.deadline);
       }
     }
     this.#giveUp(given);
@@ -156,7 +166,7 @@ export class FetchScheduler {
   #start(want: Want, source: LayerSource, now: number): void {
     const { layer } = want;
     const mostBlocks = Math.max(1, Math.floor(this.#maxReadBytes / layer.digests.blockSize));
-    const run = [want];
+    const run: [Want, ...Want[]] = [want];
     this.#queue.delete(want);
     const join = (block: number): boolean => {
       const neighbour = layer.wants.get(block);
@@ -176,16 +186,16 @@ export class FetchScheduler {
       this.#outstanding -= 1;
       this.#pump();
     });
-    this.#track(layer, work);
+    this.#track(run, work);
   }
 
   /** One read from one source. Never rejects: what did not arrive goes back into the queue. */
-  async #fetch(run: readonly Want[], source: LayerSource, now: number): Promise<void> {
-    const { layer, block: first } = run[0] as Want;
+  async #fetch(run: readonly [Want, ...Want[]], source: LayerSource, now: number): Promise<void> {
+    const { layer, block: first } = run[0];
     const { blockSize, size } = layer.digests;
     const offset = first * blockSize;
     const length = Math.min(size, offset + run.length * blockSize) - offset;
-    const remaining = Math.min(...run.map((want) => want.deadline)) - now;
+    const remaining = Math.max(LAST_TRY_MS, Math.min(...run.map((want) => want.deadline)) - now);
     const attempt = source.state.begin();
     let bytes: Uint8Array;
     try {
@@ -305,35 +315,5 @@ export class FetchScheduler {
       const { diffID } = layer.digests;
       this.#log.error(`read error: ${blocks} of layer ${diffID}: ${reasons}`);
     }
-  }
-}
-
-/** Runs a read that is aborted after `milliseconds`; one that ignores its signal is left behind. */
-async function withTimeout<T>(
-  milliseconds: number,
-  outer: AbortSignal,
-  read: (signal: AbortSignal) => Promise<T>,
-): Promise<T> {
-  const controller = new AbortController();
-  let abort: (reason: unknown) => void = () => undefined;
-  const aborted = new Promise<never>((_, reject) => {
-    abort = (reason) => {
-      controller.abort(reason);
-      reject(reason);
-    };
-  });
-  const onOuter = () => abort(outer.reason);
-  outer.addEventListener('abort', onOuter, { once: true });
-  const seconds = Math.round(milliseconds / 1000);
-  const timer = setTimeout(
-    () => abort(new SourceError('TIMEOUT', `no answer within ${seconds} s`, { retryable: true })),
-    milliseconds,
-  );
-  try {
-    if (outer.aborted) throw outer.reason;
-    return await Promise.race([read(controller.signal), aborted]);
-  } finally {
-    clearTimeout(timer);
-    outer.removeEventListener('abort', onOuter);
   }
 }

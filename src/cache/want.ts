@@ -23,6 +23,10 @@ export class Want {
     this.deadline = deadline;
   }
 
+  get wasTried(): boolean {
+    return this.#tries.size > 0;
+  }
+
   /** The source to ask now: of those that may be asked the least tried one, and of these the first in order. */
   choose(now: number): Choice {
     let best: LayerSource | undefined;

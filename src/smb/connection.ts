@@ -63,6 +63,7 @@ export class Connection {
   );
   readonly #pending = new Map<bigint, Pending>();
   #nextMessageId = 0n;
+  #outgoing: Buffer[] = [];
   #failure: SmbError | undefined;
   #lastReceived = Date.now();
   #lastSent = Date.now();
@@ -206,9 +207,17 @@ export class Connection {
     this.#send(packet);
   }
 
+  /** What is sent in one turn of the event loop goes out in one write: answers often come, and go on, in bursts. */
   #send(packet: Buffer): void {
-    this.#lastSent = Date.now();
-    this.#socket.write(encodeFrame(packet));
+    this.#outgoing.push(encodeFrame(packet));
+    if (this.#outgoing.length > 1) return;
+    process.nextTick(() => {
+      this.#lastSent = Date.now();
+      const frames = this.#outgoing;
+      this.#outgoing = [];
+      if (this.#failure === undefined)
+        this.#socket.write(frames.length === 1 ? frames[0]! : Buffer.concat(frames));
+    });
   }
 
   #onBytes(count: number): boolean {

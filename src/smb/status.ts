@@ -74,7 +74,7 @@ const MEANINGS = new Map<number, [code: string, sentence: string]>([
     Status.PATH_NOT_COVERED,
     [
       'DFS',
-      'lies on another server by a DFS referral, which Orca does not follow; use the share it refers to',
+      'this path lies on another server by a DFS referral, which Orca does not follow; use the share it refers to',
     ],
   ],
   [Status.STOPPED_ON_SYMLINK, ['NOT_FOUND', 'a symbolic link that the server does not follow']],

@@ -10,7 +10,8 @@ export type SourceKind = 'file' | 'smb' | 'https' | 'blob';
 
 /**
  * Codes: NOT_FOUND, ACCESS_DENIED, BAD_CREDENTIALS, UNREACHABLE, TIMEOUT, CONNECTION_LOST, SHORT_READ,
- * PROTOCOL, TOO_LARGE, INVALID_URL, CORRUPT, CLOSED. UNREACHABLE, TIMEOUT and CONNECTION_LOST are retryable.
+ * PROTOCOL, TOO_LARGE, INVALID_URL, CORRUPT, CLOSED; CACHE_UNWRITABLE for what is kept of a source in the cache; and
+ * those of SmbError. UNREACHABLE, TIMEOUT, CONNECTION_LOST, BUSY and STALE are retryable.
  */
 export class SourceError extends OrcaError {}
 

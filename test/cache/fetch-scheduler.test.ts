@@ -16,6 +16,7 @@ class Rig {
   readonly file: MemoryBlockFile;
   readonly layer: CachedLayer;
   readonly states: SourceState[];
+  makeRoom: () => Promise<void> = async () => undefined;
   readonly #waiting = new Map<number, ((answer: Buffer | number) => void)[]>();
 
   constructor(
@@ -35,7 +36,7 @@ class Rig {
     this.layer = new CachedLayer(content.digests, this.file, {
       dataPath: '/cache/layers/x.data',
       lastUse: 0,
-      makeRoom: async () => undefined,
+      makeRoom: () => this.makeRoom(),
     });
     this.states = sources.map((source) => new SourceState(source));
     for (const state of this.states) {
@@ -312,6 +313,18 @@ test('dropping a layer aborts its reads and closes what is open at the source', 
   t.is(source.outstanding, 0);
   t.is(source.closed, 1);
   t.is(rig.layer.wants.size, 0);
+});
+
+test('a defect is EIO and a log line, and the scheduler goes on', async (t) => {
+  const content = randomLayer(18, 8 * BLOCK);
+  const rig = new Rig(content, [new FaultSource('a', [content])]);
+  rig.makeRoom = async () => {
+    throw new Error('no such thing can happen');
+  };
+  t.is(await rig.read(2, 2), EIO);
+  t.regex(rig.log[0] ?? '', /defect in the fetch scheduler: Error: no such thing can happen/);
+  rig.makeRoom = async () => undefined;
+  t.deepEqual(await rig.read(2, 2), rig.expected(2, 2));
 });
 
 test('under random faults of two sources every read is right or EIO, and all is right when they have healed', async (t) => {

@@ -1,5 +1,5 @@
 /** The SMB client against the real smbd. */
-import { mkdir, mkdtemp, rename, rm, utimes, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, rename, rm, symlink, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -168,6 +168,21 @@ test.serial('wrong password, unknown user, unknown share, missing file: each say
   await t.throwsAsync(smb.readdir('big.bin'), { code: 'NOT_A_DIRECTORY' });
 });
 
+test.serial('a DFS link and a symbolic link out of the share say what they are', async (t) => {
+  const shared = join(directory, 'links');
+  await mkdir(shared);
+  await symlink('msdfs:other\\share', join(shared, 'dfs'));
+  await symlink('/etc/passwd', join(shared, 'out'));
+  const server = await samba(
+    t,
+    { settings: { 'host msdfs': 'yes', 'msdfs root': 'yes' } },
+    { store: { path: shared } },
+  );
+  const smb = await client(t, server);
+  await t.throwsAsync(smb.open('dfs/file'), { code: 'DFS', message: /lies on another server/ });
+  await t.throwsAsync(smb.open('out'), { code: 'NOT_FOUND' });
+});
+
 test.serial('a guest is refused, and taken when the caller says so', async (t) => {
   const server = await samba(t, { mapToGuest: true }, { store: { path: directory, guest: true } });
   const credentials = smbCredentials({ username: 'who', password: 'x' });
@@ -313,7 +328,7 @@ test.serial('an idle connection is kept alive, and a silent one is noticed', asy
   const smb = await client(t, server, {
     port: proxy.port,
     idleTimeout: 80,
-    requestTimeout: 400,
+    requestTimeout: 1500,
     reconnectAttempts: 2,
   });
   let echoes = 0;
