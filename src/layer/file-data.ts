@@ -23,8 +23,8 @@ function alignUp(value: number, unit: number): number {
 
 export class FileData {
   readonly #writer: PayloadWriter;
-  /** Where a file of this size and CRC-32 begins; the first one only, so that collisions cost nothing. */
-  readonly #known = new Map<string, number>();
+  /** The first block of a file by contentKey(); that of the first one only, so that collisions cost nothing. */
+  readonly #known = new Map<number | string, number>();
   #size = 0;
   #isSparse = false;
   #chunkSize = BLOCK_SIZE;
@@ -81,14 +81,19 @@ export class FileData {
     const [extent] = this.#extents;
     if (this.#isSparse || extent === undefined) return this.#extents;
     const start = extent.block * BLOCK_SIZE;
-    const key = `${this.#size} ${this.#crc}`;
+    const key = contentKey(this.#size, this.#crc);
     const earlier = this.#known.get(key);
     if (earlier === undefined) {
-      this.#known.set(key, start);
-    } else if (await this.#writer.equals(earlier, start, this.#size)) {
+      this.#known.set(key, extent.block);
+    } else if (await this.#writer.equals(earlier * BLOCK_SIZE, start, this.#size)) {
       await this.#writer.rewind(start);
-      return [{ ...extent, block: earlier / BLOCK_SIZE }];
+      return [{ ...extent, block: earlier }];
     }
     return this.#extents;
   }
+}
+
+/** Size and CRC-32 in one, as a number where it fits, since there is one key per file. */
+function contentKey(size: number, crc: number): number | string {
+  return size < 2 ** 21 ? size * 2 ** 32 + crc : `${size} ${crc}`;
 }

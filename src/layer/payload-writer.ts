@@ -1,11 +1,11 @@
 /**
  * Writes a layer VHD from its first data block to its footer, and computes its block digests on the way.
  *
- * Bytes are collected in large aligned buffers; writes and digests of full buffers run in the thread pool. The
+ * Bytes are collected in large aligned buffers, which are hashed when full and written by the thread pool. The
  * first BLOCK_SIZE bytes, the superblock, come last. What has been written can be read and taken back, which is
  * how files with equal content come to share their blocks.
  */
-import { createHash, webcrypto } from 'node:crypto';
+import { createHash } from 'node:crypto';
 import { readSync } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
 import { BLOCK_SIZE } from '../erofs/tree.js';
@@ -82,10 +82,13 @@ export class PayloadWriter {
 
   #flush(): void {
     const buffer = this.#buffer;
+    const start = this.#bufferStart;
+    const bytes = buffer.subarray(0, this.#used);
+    this.#addDigests(bytes, start);
     const flush: Flush = {
-      start: this.#bufferStart,
+      start,
       end: this.position,
-      done: this.#write(buffer.subarray(0, this.#used), this.#bufferStart).finally(() => {
+      done: this.#writeAll(bytes, start).finally(() => {
         this.#inFlight.delete(flush);
         this.#spare.push(buffer);
       }),
@@ -99,13 +102,16 @@ export class PayloadWriter {
     this.#buffer = this.#spare.pop() ?? new Uint8Array(buffer.length);
   }
 
-  async #write(bytes: Uint8Array, start: number): Promise<void> {
+  /**
+   * On this thread: handing a block to the thread pool (crypto.subtle) was measured at 118 µs, of which most goes
+   * into a copy, and hashing it at 90 µs.
+   */
+  #addDigests(bytes: Uint8Array, start: number): void {
     if (start === 0) this.#firstBlock = new Uint8Array(bytes.subarray(0, this.#blockSize));
-    const tasks: Promise<void>[] = [this.#writeAll(bytes, start)];
     for (let at = start === 0 ? this.#blockSize : 0; at < bytes.length; at += this.#blockSize) {
-      tasks.push(this.#addDigest((start + at) / this.#blockSize, bytes.subarray(at, at + this.#blockSize)));
+      const block = bytes.subarray(at, at + this.#blockSize);
+      this.#digests[(start + at) / this.#blockSize] = createHash('sha256').update(block).digest();
     }
-    await Promise.all(tasks);
   }
 
   async #writeAll(bytes: Uint8Array, position: number): Promise<void> {
@@ -117,10 +123,6 @@ export class PayloadWriter {
     } catch (cause) {
       throw writeFailed(this.#path, cause);
     }
-  }
-
-  async #addDigest(block: number, bytes: Uint8Array): Promise<void> {
-    this.#digests[block] = new Uint8Array(await webcrypto.subtle.digest('SHA-256', bytes));
   }
 
   /** To be awaited between chunks of input: until little enough is on its way. Throws WRITE_FAILED. */
