@@ -22,6 +22,8 @@ const packages = {
   mmdebstrap: 'mmdebstrap',
   busybox: 'busybox-static',
   zstd: 'zstd',
+  bsdtar: 'libarchive-tools',
+  python3: 'python3',
   gdb: 'gdb',
   ip: 'iproute2',
   '/usr/share/keyrings/debian-archive-keyring.gpg': 'debian-archive-keyring',
