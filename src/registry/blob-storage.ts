@@ -1,0 +1,99 @@
+/**
+ * Blobs and manifests by digest, shared by all repositories: `blobs/<algorithm>/<first two digits>/<hex>`. A file of
+ * that name is complete, verified and on the disk. Which repository has a blob is recorded in repository.ts.
+ */
+import { createHash } from 'node:crypto';
+import { createReadStream, type ReadStream } from 'node:fs';
+import { open, readdir, readFile, stat } from 'node:fs/promises';
+import { type DigestAlgorithm, parseDigest } from '../oci/digest.js';
+import { type DataDirectory, isMissing } from './data-directory.js';
+import { KeyedLock } from './keyed-lock.js';
+
+/** Of one read from the disk: large enough for full speed, small enough for hundreds of downloads at once. */
+const READ_BYTES = 256 * 1024;
+const ALGORITHMS: readonly DigestAlgorithm[] = ['sha256', 'sha512'];
+
+export class BlobStorage {
+  /** Held, by digest, while a blob is stored and linked, and while an unused one is removed. */
+  readonly locks = new KeyedLock();
+
+  constructor(private readonly data: DataDirectory) {}
+
+  path(digest: string): string {
+    const { algorithm, hex } = parseDigest(digest);
+    return this.data.join('blobs', algorithm, hex.slice(0, 2), hex);
+  }
+
+  /** Bytes, or undefined when the blob is not there. */
+  async size(digest: string): Promise<number | undefined> {
+    try {
+      return (await stat(this.path(digest))).size;
+    } catch (error) {
+      if (isMissing(error)) return undefined;
+      throw error;
+    }
+  }
+
+  /** A small blob, such as a manifest; undefined when it is not there. */
+  async read(digest: string): Promise<Buffer | undefined> {
+    try {
+      return await readFile(this.path(digest));
+    } catch (error) {
+      if (isMissing(error)) return undefined;
+      throw error;
+    }
+  }
+
+  /**
+   * The bytes from `start` up to, not including, `end`. The file is open when the promise resolves, so a deletion
+   * does not disturb the reader; undefined when the blob is not there.
+   */
+  async stream(digest: string, start: number, end: number): Promise<ReadStream | undefined> {
+    try {
+      const handle = await open(this.path(digest), 'r');
+      return createReadStream('', { fd: handle, start, end: end - 1, highWaterMark: READ_BYTES });
+    } catch (error) {
+      if (isMissing(error)) return undefined;
+      throw error;
+    }
+  }
+
+  /** Stores bytes whose digest has been verified. */
+  async put(digest: string, bytes: Uint8Array): Promise<void> {
+    if ((await this.size(digest)) !== bytes.length) await this.data.write(this.path(digest), bytes);
+  }
+
+  /** Takes over a file of verified content, which the disk has. */
+  async adopt(digest: string, file: string): Promise<void> {
+    await this.data.move(file, this.path(digest));
+  }
+
+  async remove(digest: string): Promise<boolean> {
+    return this.data.remove(this.path(digest));
+  }
+
+  async *list(): AsyncGenerator<string, void, void> {
+    for (const algorithm of ALGORITHMS) {
+      for (const prefix of await names(this.data.join('blobs', algorithm))) {
+        for (const hex of await names(this.data.join('blobs', algorithm, prefix)))
+          yield `${algorithm}:${hex}`;
+      }
+    }
+  }
+}
+
+async function names(directory: string): Promise<string[]> {
+  try {
+    return await readdir(directory);
+  } catch (error) {
+    if (isMissing(error)) return [];
+    throw error;
+  }
+}
+
+/** The digest of a file's content. */
+export async function digestOfFile(path: string, algorithm: DigestAlgorithm): Promise<string> {
+  const hash = createHash(algorithm);
+  for await (const chunk of createReadStream(path, { highWaterMark: 1 << 20 })) hash.update(chunk as Buffer);
+  return `${algorithm}:${hash.digest('hex')}`;
+}

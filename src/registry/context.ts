@@ -1,0 +1,54 @@
+/** What the routes share. */
+import type { FastifyInstance, FastifyRequest } from 'fastify';
+import type { Access, Action } from './access.js';
+import { ApiError } from './api-error.js';
+import type { RepositoryAttributes } from './attributes.js';
+import type { Repository } from './repository.js';
+import type { RegistryStorage } from './storage.js';
+import type { UploadSlots } from './upload-slots.js';
+
+/** Called after a manifest has been stored; what it throws is logged and does not fail the push. */
+export type ManifestHook = (repository: string, manifestDigest: string) => void | Promise<void>;
+
+export interface RegistryContext {
+  readonly storage: RegistryStorage;
+  readonly access: Access;
+  readonly slots: UploadSlots;
+  readonly onManifest?: ManifestHook | undefined;
+}
+
+/** A group of endpoints; it adds its routes to the server. */
+export type RouteGroup = (server: FastifyInstance, context: RegistryContext) => void;
+
+/** Parameters of the routes that name a repository. */
+export interface RepositoryParams {
+  name: string;
+}
+
+const NEEDED: Readonly<Partial<Record<Action, keyof RepositoryAttributes>>> = {
+  pull: 'readEnabled',
+  push: 'writeEnabled',
+  delete: 'deleteEnabled',
+};
+
+/**
+ * The repository that a request is about, once it is sure that the client may do this with it. Throws ApiError
+ * UNAUTHORIZED, DENIED, UNSUPPORTED (not with this repository), or OciError for a name that is none.
+ */
+export async function authorized(
+  context: RegistryContext,
+  request: FastifyRequest,
+  action: Action,
+  mountFrom?: string,
+): Promise<Repository> {
+  const { name } = request.params as RepositoryParams;
+  const repository = context.storage.repository(name);
+  await context.access.require(request, name, action, mountFrom);
+  const attribute = NEEDED[action];
+  if (attribute !== undefined && !(await repository.attributes())[attribute]) {
+    throw new ApiError('UNSUPPORTED', {
+      message: `repository ${name}: ${attribute} is false, so no ${action}`,
+    });
+  }
+  return repository;
+}

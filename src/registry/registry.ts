@@ -1,0 +1,172 @@
+/** The registry as a whole: storage, access and the HTTP server with its limits. */
+import { readFile } from 'node:fs/promises';
+import type { AddressInfo } from 'node:net';
+import { type FastifyInstance, type FastifyServerOptions, fastify } from 'fastify';
+import { log } from '../telemetry/logger.js';
+import { Access } from './access.js';
+import { ApiError } from './api-error.js';
+import type { ManifestHook, RegistryContext, RouteGroup } from './context.js';
+import { pathOf, sendError } from './error-response.js';
+import { RegistryError } from './registry-error.js';
+import { isRepositoryUrl, routedUrl } from './repository-url.js';
+import { baseRoutes } from './routes/base.js';
+import { blobRoutes } from './routes/blobs.js';
+import { catalogRoutes } from './routes/catalog.js';
+import { manifestRoutes } from './routes/manifests.js';
+import { tokenRoutes } from './routes/oauth2.js';
+import { referrerRoutes } from './routes/referrers.js';
+import { tagRoutes } from './routes/tags.js';
+import { uploadRoutes } from './routes/uploads.js';
+import { RegistryStorage } from './storage.js';
+import { Tokens } from './tokens.js';
+import { UploadSlots } from './upload-slots.js';
+import { UsersFile } from './users-file.js';
+
+export interface RegistryOptions {
+  /** The data directory; made when it is missing. */
+  data: string;
+  /** Default 127.0.0.1. */
+  host?: string;
+  /** Default 0: a free one. */
+  port?: number;
+  /** Paths of PEM files. */
+  tls?: { cert: string; key: string };
+  /** Path of a users file; without one, everybody may do everything. */
+  users?: string;
+  /** How tokens call this registry. */
+  service?: string;
+  /** Uploads that are received at the same time. */
+  maxUploads?: number;
+  onManifest?: ManifestHook;
+  /** More endpoints, added after those of the distribution API. */
+  routes?: readonly RouteGroup[];
+}
+
+export interface Registry {
+  readonly server: FastifyInstance;
+  readonly context: RegistryContext;
+  /** Resolves with the URL once connections are accepted. Throws RegistryError LISTEN. */
+  listen(): Promise<string>;
+  /** Takes no more requests, lets those under way end (for at most `grace` milliseconds), and frees the directory. */
+  close(grace?: number): Promise<void>;
+}
+
+const DISTRIBUTION: readonly RouteGroup[] = [
+  baseRoutes,
+  uploadRoutes,
+  blobRoutes,
+  manifestRoutes,
+  tagRoutes,
+  referrerRoutes,
+  catalogRoutes,
+  tokenRoutes,
+];
+
+/** A bearer token with many scopes, and a mount of the longest names, fit; nothing else is long. */
+const MAX_HEADER_BYTES = 32 * 1024;
+/** For the headers of a request. Bodies and responses have rules of their own (request-body.ts, blobs.ts). */
+const HEADERS_MS = 30_000;
+/** A client between two requests; longer than the idle time of the usual proxies. */
+const KEEP_ALIVE_MS = 75_000;
+const MAX_CONNECTIONS = 4096;
+const DEFAULT_MAX_UPLOADS = 256;
+const DEFAULT_SERVICE = 'orca-registry';
+const DEFAULT_GRACE_MS = 10_000;
+/** Of one path component: a repository name, percent-encoded. */
+const MAX_PARAM_LENGTH = 1024;
+
+export async function createRegistry(options: RegistryOptions): Promise<Registry> {
+  const storage = await RegistryStorage.open(options.data);
+  try {
+    const service = options.service ?? DEFAULT_SERVICE;
+    const context: RegistryContext = {
+      storage,
+      access: new Access({
+        users: options.users === undefined ? undefined : await UsersFile.open(options.users),
+        tokens: await Tokens.open(storage.data, service),
+        service,
+        secure: options.tls !== undefined,
+      }),
+      slots: new UploadSlots(options.maxUploads ?? DEFAULT_MAX_UPLOADS),
+      onManifest: options.onManifest,
+    };
+    const server = await createServer(options, context);
+    return {
+      server,
+      context,
+      listen: () => listen(server, options),
+      close: async (grace = DEFAULT_GRACE_MS) => {
+        const timer = setTimeout(() => server.server.closeAllConnections(), grace);
+        await server.close();
+        clearTimeout(timer);
+        storage.close();
+      },
+    };
+  } catch (error) {
+    storage.close();
+    throw error;
+  }
+}
+
+async function createServer(options: RegistryOptions, context: RegistryContext): Promise<FastifyInstance> {
+  const common: FastifyServerOptions = {
+    rewriteUrl: (request) => routedUrl(request.url ?? '/'),
+    requestTimeout: 0,
+    keepAliveTimeout: KEEP_ALIVE_MS,
+    forceCloseConnections: 'idle',
+    exposeHeadRoutes: false,
+    routerOptions: { maxParamLength: MAX_PARAM_LENGTH },
+    frameworkErrors: (error, request, reply) => {
+      sendError(new ApiError('NAME_INVALID', { message: error.message }), request, reply);
+    },
+  };
+  const limits = { maxHeaderSize: MAX_HEADER_BYTES, headersTimeout: HEADERS_MS };
+  // The type of an HTTPS server is another, which the routes do not care for.
+  const transport =
+    options.tls === undefined ? { http: limits } : { https: { ...limits, ...(await readTls(options.tls)) } };
+  const server = fastify({ ...common, ...transport } as FastifyServerOptions);
+  server.server.maxConnections = MAX_CONNECTIONS;
+  // Bodies are streams of bytes, whatever type they say they have.
+  server.removeAllContentTypeParsers();
+  server.addContentTypeParser('*', (_request, payload, done) => done(null, payload));
+  server.addHook('onRequest', async (_request, reply) => {
+    reply.header('docker-distribution-api-version', 'registry/2.0');
+  });
+  server.addHook('onResponse', async (request, reply) => {
+    const { method } = request;
+    log.debug('request', {
+      method,
+      path: pathOf(request),
+      status: reply.statusCode,
+      ms: Math.round(reply.elapsedTime),
+    });
+  });
+  server.setErrorHandler(sendError);
+  server.setNotFoundHandler((request, reply) => {
+    const status = isRepositoryUrl(request.originalUrl) ? 405 : 404;
+    const message = status === 405 ? `${request.method} is not supported here` : 'there is no such resource';
+    return sendError(new ApiError('UNSUPPORTED', { status, message }), request, reply);
+  });
+  for (const group of [...DISTRIBUTION, ...(options.routes ?? [])]) group(server, context);
+  return server;
+}
+
+async function readTls({ cert, key }: { cert: string; key: string }) {
+  const read = (path: string) =>
+    readFile(path).catch((cause: Error) => {
+      throw new RegistryError('INVALID_OPTION', `${path}: ${cause.message}`, { cause });
+    });
+  return { cert: await read(cert), key: await read(key), minVersion: 'TLSv1.2' as const };
+}
+
+async function listen(server: FastifyInstance, options: RegistryOptions): Promise<string> {
+  const host = options.host ?? '127.0.0.1';
+  try {
+    await server.listen({ host, port: options.port ?? 0 });
+  } catch (cause) {
+    throw new RegistryError('LISTEN', `${host}:${options.port ?? 0}: ${(cause as Error).message}`, { cause });
+  }
+  const { address, family, port } = server.server.address() as AddressInfo;
+  const shown = family === 'IPv6' ? `[${address}]` : address;
+  return `${options.tls === undefined ? 'http' : 'https'}://${shown}:${port}`;
+}

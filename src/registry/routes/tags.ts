@@ -1,0 +1,16 @@
+/** distribution-spec, "Listing Tags" (end-8). */
+import { ApiError } from '../api-error.js';
+import { authorized, type RouteGroup } from '../context.js';
+import { page } from '../pagination.js';
+
+export const tagRoutes: RouteGroup = (server, context) => {
+  server.get('/v2/:name/tags/list', async (request, reply) => {
+    const repository = await authorized(context, request, 'pull');
+    const { name } = repository;
+    if (!(await repository.exists())) throw new ApiError('NAME_UNKNOWN', { detail: { name } });
+    if (!(await repository.attributes()).listEnabled) {
+      throw new ApiError('UNSUPPORTED', { message: `repository ${name}: listEnabled is false` });
+    }
+    return { name, tags: page(request, reply, await repository.tags()) };
+  });
+};
