@@ -1,8 +1,10 @@
 /** A layer blob to a layer VHD, in one pass and bounded memory: docs/FORMAT.md, "Layer VHD". */
-import { createHash, type Hash } from 'node:crypto';
+import { createHash } from 'node:crypto';
 import type { RegularFile } from '../erofs/tree.js';
+import { OrcaError } from '../errors.js';
 import { TarParser } from '../tar/parser.js';
 import type { TarEvent } from '../tar/tar.js';
+import { BlobReader } from './blob-reader.js';
 import { DEFAULT_BLOCK_SIZE } from './block-digests.js';
 import { decompress } from './decompress.js';
 import { FileData } from './file-data.js';
@@ -32,7 +34,8 @@ export interface ExpandOptions {
 
 /**
  * Expands a gzip, zstd or plain tar. Throws LayerError, TarError or ErofsError for what the tar does wrong, and
- * whatever `blob` or the signal throws.
+ * whatever `blob` or the signal throws. When a blob has another digest than it should, DIGEST_MISMATCH says so,
+ * even if it is too damaged to be read to its end.
  */
 export async function expandLayer(
   blob: AsyncIterable<Uint8Array>,
@@ -52,9 +55,7 @@ class Expansion {
   readonly tree: LayerTree;
   readonly #data: FileData;
   readonly #parser = new TarParser();
-  readonly #blobHash = createHash('sha256');
   readonly #tarHash = createHash('sha256');
-  #bytesIn = 0;
   /** The file whose data events follow. */
   #file: RegularFile | undefined;
 
@@ -68,25 +69,33 @@ class Expansion {
 
   /** Reads the blob to its end, checks its digests, and returns the diffID. */
   async consume(blob: AsyncIterable<Uint8Array>): Promise<string> {
-    for await (const chunk of decompress(this.#counted(blob))) {
+    const { signal, blobDigest, diffID } = this.options;
+    const reader = new BlobReader(blob);
+    try {
+      await this.#read(reader);
+      if (blobDigest !== undefined) checkDigest('the blob', await reader.digest(signal), blobDigest);
+    } catch (error) {
+      if (blobDigest !== undefined && blamesBlob(error) && !reader.hasFailed) {
+        checkDigest('the blob', await reader.digest(signal), blobDigest, error);
+      }
+      throw error;
+    } finally {
+      await reader.close();
+    }
+    const digest = `sha256:${this.#tarHash.digest('hex')}`;
+    if (diffID !== undefined) checkDigest('the uncompressed layer', digest, diffID);
+    return digest;
+  }
+
+  async #read(reader: BlobReader): Promise<void> {
+    for await (const chunk of decompress(reader)) {
       this.options.signal?.throwIfAborted();
       this.#tarHash.update(chunk);
       await this.#take(this.#parser.push(chunk));
       await this.writer.ready();
-      this.options.onProgress?.({ bytesIn: this.#bytesIn, bytesOut: this.writer.position });
+      this.options.onProgress?.({ bytesIn: reader.bytesRead, bytesOut: this.writer.position });
     }
-    checkDigest('the blob', this.#blobHash, this.options.blobDigest);
-    const diffID = checkDigest('the uncompressed layer', this.#tarHash, this.options.diffID);
     await this.#take(this.#parser.finish());
-    return diffID;
-  }
-
-  async *#counted(blob: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array, void, void> {
-    for await (const chunk of blob) {
-      this.#bytesIn += chunk.length;
-      this.#blobHash.update(chunk);
-      yield chunk;
-    }
   }
 
   async #take(events: Iterable<TarEvent>): Promise<void> {
@@ -110,10 +119,16 @@ class Expansion {
   }
 }
 
-function checkDigest(what: string, hash: Hash, expected: string | undefined): string {
-  const digest = `sha256:${hash.digest('hex')}`;
-  if (expected !== undefined && digest !== expected) {
-    throw new LayerError('DIGEST_MISMATCH', `${what} has the digest ${digest}, but should have ${expected}`);
-  }
-  return digest;
+/** True of an error that damaged bytes can be the reason for. */
+function blamesBlob(error: unknown): boolean {
+  const own =
+    error instanceof LayerError && (error.code === 'WRITE_FAILED' || error.code === 'DIGEST_MISMATCH');
+  return error instanceof OrcaError && !error.retryable && !own;
+}
+
+function checkDigest(what: string, digest: string, expected: string, cause?: unknown): void {
+  if (digest === expected) return;
+  throw new LayerError('DIGEST_MISMATCH', `${what} has the digest ${digest}, but should have ${expected}`, {
+    cause,
+  });
 }

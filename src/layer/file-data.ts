@@ -5,6 +5,7 @@
 import { crc32 } from 'node:zlib';
 import { BLOCK_SIZE, type FileExtent } from '../erofs/tree.js';
 import type { TarEntry } from '../tar/tar.js';
+import { LayerError } from './layer-error.js';
 import type { PayloadWriter } from './payload-writer.js';
 
 /**
@@ -12,6 +13,12 @@ import type { PayloadWriter } from './payload-writer.js';
  * table of one file stays within 512 KiB. Holes that are smaller than a chunk are filled with zeros.
  */
 const MAX_CHUNKS = 65536;
+
+/** Of all sparse files of a layer together: their tables, of 8 bytes per chunk, are in memory at the end. */
+const MAX_LAYER_CHUNKS = 16 << 20;
+
+/** Pieces of all files of a layer together, some 100 bytes of memory each. */
+const MAX_LAYER_EXTENTS = 4 << 20;
 
 function alignDown(value: number, unit: number): number {
   return value - (value % unit);
@@ -25,6 +32,8 @@ export class FileData {
   readonly #writer: PayloadWriter;
   /** The first block of a file by contentKey(); that of the first one only, so that collisions cost nothing. */
   readonly #known = new Map<number | string, number>();
+  #layerChunks = 0;
+  #layerExtents = 0;
   #size = 0;
   #isSparse = false;
   #chunkSize = BLOCK_SIZE;
@@ -42,7 +51,10 @@ export class FileData {
     this.#size = entry.size;
     this.#isSparse = entry.segments !== undefined;
     this.#chunkSize = BLOCK_SIZE;
-    if (this.#isSparse) while (this.#size / this.#chunkSize > MAX_CHUNKS) this.#chunkSize *= 2;
+    if (this.#isSparse) {
+      while (this.#size / this.#chunkSize > MAX_CHUNKS) this.#chunkSize *= 2;
+      this.#layerChunks += Math.ceil(this.#size / this.#chunkSize);
+    }
     this.#crc = 0;
     this.#extents = [];
     this.#extentStart = -1;
@@ -67,6 +79,10 @@ export class FileData {
     const end = Math.min(alignUp(this.#next, this.#chunkSize), alignUp(this.#size, BLOCK_SIZE));
     this.#writer.padTo(this.#writer.position + end - this.#next);
     const length = end - this.#extentStart;
+    this.#layerExtents++;
+    if (this.#layerChunks > MAX_LAYER_CHUNKS || this.#layerExtents > MAX_LAYER_EXTENTS) {
+      throw new LayerError('TOO_LARGE', 'layer: too many sparse files, or in too many pieces');
+    }
     this.#extents.push({
       fileOffset: this.#extentStart,
       device: 0,

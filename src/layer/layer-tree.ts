@@ -6,6 +6,7 @@
  * within the layer. Beyond that, hard links may point forward, and whiteouts hide the layers below only, wherever
  * in the tar they stand: a name that is an entry of the same layer stays, as an opaque directory if it is one.
  */
+import { getHeapStatistics } from 'node:v8';
 import { TARGET_MAX } from '../erofs/format.js';
 import {
   type ByteString,
@@ -21,8 +22,11 @@ import { checkComponent, pathComponents, pathMeaning } from './entry-path.js';
 import { LayerError } from './layer-error.js';
 import { layerXattrs } from './layer-xattrs.js';
 
-/** Entries of one layer: 20 times the largest images in use; their tree takes some 2 GiB of memory. */
-const MAX_ENTRIES = 4_000_000;
+/**
+ * Entries of one layer: some ten times the largest in use, and no more than the heap of this process holds, in
+ * which an entry with its metadata takes about 600 bytes.
+ */
+const MAX_ENTRIES = Math.min(4 << 20, Math.floor(getHeapStatistics().heap_size_limit / 1024));
 
 /** Bytes of names, link targets and xattrs of one layer, which are in memory until the layer is complete. */
 const MAX_NAME_BYTES = 512 << 20;

@@ -176,6 +176,37 @@ test('whatever fails, no file is left behind', async (t) => {
   });
 });
 
+test('a damaged blob has another digest, and that is what is said, with the damage as the cause', async (t) => {
+  await withDirectory(async (directory) => {
+    const output = join(directory, 'layer.vhd');
+    const gzip = gzipSync(LAYER);
+    for (const good of [gzip, LAYER]) {
+      const blobDigest = sha256(good);
+      const bad = Buffer.from(good);
+      bad.fill(0xff, 100, 120);
+      for (const bytes of [bad, good.subarray(0, 1000), Buffer.concat([good, Buffer.from('more')])]) {
+        await t.throwsAsync(expandLayer(chunksOf(bytes, 700), { output, blobDigest }), {
+          code: 'DIGEST_MISMATCH',
+        });
+      }
+      const error = await t.throwsAsync(expandLayer(chunksOf(bad, 700), { output, blobDigest }));
+      t.truthy(error?.cause);
+    }
+    const hostile = archive(member({ name: '../x' }));
+    const blobDigest = sha256(hostile);
+    await t.throwsAsync(expandLayer(chunksOf(hostile), { output, blobDigest }), { code: 'HOSTILE_PATH' });
+  });
+});
+
+test('the digest covers all of a blob, also what follows the compressed data', async (t) => {
+  const gzip = gzipSync(archive(member({ name: 'a' }, 'x')));
+  const blob = Buffer.concat([gzip, Buffer.alloc(300_000)]);
+  for (const chunkSize of [gzip.length, 1000, blob.length]) {
+    const layer = await expand(chunksOf(blob, chunkSize), { blobDigest: sha256(blob) });
+    t.is(layer.read('a'), 'x');
+  }
+});
+
 test('an existing file or a missing directory is refused and left alone', async (t) => {
   await withDirectory(async (directory) => {
     const output = join(directory, 'layer.vhd');
