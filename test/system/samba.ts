@@ -198,10 +198,15 @@ export class Samba {
 
   async #launch(): Promise<void> {
     // In a process group of its own, which its children share: so all of it can be signalled at once.
-    const child = spawn('smbd', ['-s', this.configFile, '-F', '--no-process-group', '-l', this.directory], {
-      detached: true,
-      stdio: 'ignore',
-    });
+    const child = spawn(
+      'smbd',
+      ['-s', this.configFile, '-D', '-F', '--no-process-group', '-l', this.directory],
+      {
+        detached: true,
+        // smbd in the foreground ends when its standard input closes, so it does not outlive a killed test run.
+        stdio: ['pipe', 'ignore', 'ignore'],
+      },
+    );
     this.#process = child;
     running.add(this);
     let failure: Error | undefined;
