@@ -91,8 +91,7 @@ async function applicationLayer(root: string): Promise<void> {
   await place(root, 'app/main.js', APPLICATION);
   const modules = join(project, 'node_modules');
   for (const name of await readdir(modules)) {
-    // The linter's binary is as large as Node's own and would only make the demo slower to build.
-    if (name.startsWith('.') || name === '@biomejs') continue;
+    if (name.startsWith('.')) continue;
     await cp(join(modules, name), join(root, 'app/node_modules', name), {
       recursive: true,
       dereference: true,
@@ -102,7 +101,7 @@ async function applicationLayer(root: string): Promise<void> {
 
 /** Whiteouts, as a build step that runs rm leaves them (OCI image-spec layer.md). */
 async function deletionLayer(root: string): Promise<void> {
-  for (const name of ['typescript', '@typescript', 'ava', 'lodash']) {
+  for (const name of ['typescript', '@typescript', '@biomejs', 'ava', 'lodash']) {
     await place(root, `app/node_modules/.wh.${name}`, '');
   }
   await place(root, 'app/BUILD', 'pruned\n');

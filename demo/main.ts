@@ -6,6 +6,8 @@
 import { spawn } from 'node:child_process';
 import { access, constants, mkdir, mkdtemp, readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { formatBytes } from '../src/cli/progress.js';
+import { formatTable } from '../src/cli/table.js';
 import { Samba } from '../test/system/samba.js';
 import { buildImage, type DemoImage, GREETING } from './image.js';
 
@@ -21,6 +23,7 @@ interface Outcome {
 interface Comparison {
   image: DemoImage;
   expanded: Outcome;
+  expandedBytes: number;
   served: string;
   /** undefined without runc. */
   unpacked: { first: Outcome; second: Outcome } | undefined;
@@ -91,7 +94,15 @@ async function compare(): Promise<Comparison> {
   for (const { stdout } of outcomes) {
     if (!GREETING.test(stdout)) throw new Error(`the container said ${JSON.stringify(stdout)}`);
   }
-  return { image, expanded, served, unpacked, mounted, fetched: await diskUse(at('cache')) };
+  return {
+    image,
+    expanded,
+    expandedBytes: await diskUse(at('store/layers')),
+    served,
+    unpacked,
+    mounted,
+    fetched: await diskUse(at('cache')),
+  };
 }
 
 async function mountAndChroot(
@@ -159,36 +170,25 @@ function say(text: string): void {
   console.log(`• ${text}`);
 }
 
-function print({ image, expanded, served, unpacked, mounted, fetched }: Comparison): void {
-  const time = (outcome: Outcome) => `${(outcome.ms / 1000).toFixed(2)} s`;
-  const size = (bytes: number) => `${(bytes / 1e6).toFixed(1)} MB`;
-  const rows = [
-    ['', 'first run', 'second run', 'bytes needed'],
-    ...(unpacked
-      ? [
-          [
-            'unpack, then run',
-            time(unpacked.first),
-            time(unpacked.second),
-            `${size(image.bytes)} (whole image)`,
-          ],
-        ]
-      : []),
-    [
-      'mount, then run',
-      time(mounted.first),
-      time(mounted.second),
-      `${size(fetched)} (${Math.round((100 * fetched) / image.bytes)} % of it)`,
-    ],
+function print(comparison: Comparison): void {
+  const { image, expanded, expandedBytes, served, unpacked, mounted, fetched } = comparison;
+  const time = ({ ms }: Outcome) => `${(ms / 1000).toFixed(2)} s`;
+  const row = (title: string, { first, second }: { first: Outcome; second: Outcome }, bytes: string) => [
+    ` ${title}`,
+    time(first),
+    time(second),
+    bytes,
   ];
-  const widths = [18, 12, 12, 0];
+  const share = `${Math.round((100 * fetched) / image.bytes)} % of the blobs`;
+  const table = [
+    ['', 'first run', 'second run', 'bytes moved'],
+    ...(unpacked ? [row('unpack, then run', unpacked, `${formatBytes(image.bytes)}, every blob`)] : []),
+    row('mount, then run', mounted, `${formatBytes(fetched)}, ${share}`),
+  ];
   console.log(`\n  ${mounted.first.stdout}`);
-  for (const row of rows)
-    console.log(
-      `  ${row
-        .map((cell, i) => cell.padEnd(widths[i] ?? 0))
-        .join(' ')
-        .trimEnd()}`,
-    );
-  console.log(`\n  ${image.layers} layers, expanded once in ${time(expanded)}, served from ${served}.`);
+  console.log(formatTable(table));
+  console.log(
+    `The image has ${image.layers} layers of ${formatBytes(image.bytes)}, ${formatBytes(expandedBytes)} expanded, ` +
+      `once, in ${time(expanded)}. It was served from ${served}.`,
+  );
 }
