@@ -34,12 +34,12 @@ export function addExpandCommand(program: Command): void {
       const interruption = new Interruption();
       const progress = new Progress();
       try {
-        const digest = await expand(image, requireStore(options), interruption.signal, (layer) =>
+        const { signal } = interruption;
+        const digest = await expand(image, requireStore(options), signal, (layer) =>
           show(progress, layer),
-        );
+        ).finally(() => progress.end());
         process.stdout.write(`${digest}\n`);
       } finally {
-        progress.end();
         interruption.close();
       }
     }),

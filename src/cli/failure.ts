@@ -52,9 +52,13 @@ function isSystemError(error: unknown): boolean {
   return error instanceof Error && typeof (error as NodeJS.ErrnoException).syscall === 'string';
 }
 
+/** That of the error or of what caused it: an interruption is wrapped by what it interrupted. */
 function ownExitCode(error: unknown): number | undefined {
-  const { exitCode } = error as { exitCode?: unknown };
-  return typeof exitCode === 'number' ? exitCode : undefined;
+  for (let cause = error; cause instanceof Error; cause = cause.cause) {
+    const { exitCode } = cause as { exitCode?: unknown };
+    if (typeof exitCode === 'number') return exitCode;
+  }
+  return undefined;
 }
 
 function* stackOf(error: unknown): Generator<string> {

@@ -17,10 +17,12 @@ export interface ProgressItem {
 const BAR_WIDTH = 24;
 const REDRAW_MS = 100;
 
+type State = ProgressItem & { began: number; printed: boolean };
+
 export class Progress {
-  readonly #items = new Map<string, ProgressItem & { began: number; printed: boolean }>();
+  readonly #items = new Map<string, State>();
   readonly #stream: NodeJS.WriteStream;
-  #drawnLines = 0;
+  #bars = 0;
   #drawnAt = 0;
 
   constructor(stream: NodeJS.WriteStream = process.stderr) {
@@ -31,40 +33,48 @@ export class Progress {
   update(key: string, item: ProgressItem): void {
     const known = this.#items.get(key);
     const now = performance.now();
-    const state = { ...item, began: known?.began ?? now, printed: known?.printed ?? false };
-    this.#items.set(key, state);
-    if (this.#stream.isTTY) {
-      if (item.finished || now - this.#drawnAt >= REDRAW_MS) this.#draw(now);
-    } else if (item.finished && !state.printed) {
-      state.printed = true;
-      this.#stream.write(`${state.label}: ${summary(state, now)}\n`);
-    }
+    this.#items.set(key, { ...item, began: known?.began ?? now, printed: known?.printed ?? false });
+    if (item.finished || (this.#stream.isTTY && now - this.#drawnAt >= REDRAW_MS)) this.#draw(now);
   }
 
-  /** Leaves the last state on the terminal. */
+  /** Takes the bars off the terminal. */
   end(): void {
-    if (this.#stream.isTTY) this.#draw(performance.now());
+    this.#write(this.#erase());
+    this.#bars = 0;
   }
 
+  /** What has finished becomes a line that stays; below it are the bars of the others, as many as there is room for. */
   #draw(now: number): void {
     this.#drawnAt = now;
-    const up = this.#drawnLines > 0 ? `\u001b[${this.#drawnLines}A` : '';
+    let text = this.#erase();
+    for (const item of this.#items.values()) {
+      if (!item.finished || item.printed) continue;
+      item.printed = true;
+      text += `${item.label}: ${summary(item, now)}\n`;
+    }
+    const active = [...this.#items.values()].filter((item) => !item.finished);
+    const bars = this.#stream.isTTY ? active.slice(0, (this.#stream.rows || 24) - 1) : [];
     const columns = this.#stream.columns || 80;
-    const lines = [...this.#items.values()].map(
-      (item) => `\u001b[2K${line(item, now).slice(0, columns - 1)}\n`,
-    );
-    this.#drawnLines = lines.length;
-    this.#stream.write(up + lines.join(''));
+    this.#bars = bars.length;
+    this.#write(text + bars.map((item) => `${bar(item, now).slice(0, columns - 1)}\n`).join(''));
+  }
+
+  /** Cursor to the first bar, everything below it cleared (ECMA-48: CPL, ED). */
+  #erase(): string {
+    return this.#bars > 0 ? `\u001b[${this.#bars}F\u001b[J` : '';
+  }
+
+  #write(text: string): void {
+    if (text !== '') this.#stream.write(text);
   }
 }
 
-function line(item: ProgressItem & { began: number }, now: number): string {
-  if (item.finished) return `${item.label} ${summary(item, now)}`;
+function bar(item: State, now: number): string {
   const filled = item.total > 0 ? Math.min(BAR_WIDTH, Math.floor((BAR_WIDTH * item.done) / item.total)) : 0;
   return `${item.label} [${'#'.repeat(filled)}${'-'.repeat(BAR_WIDTH - filled)}] ${summary(item, now)}`;
 }
 
-function summary(item: ProgressItem & { began: number }, now: number): string {
+function summary(item: State, now: number): string {
   const seconds = Math.max((now - item.began) / 1000, 0.001);
   if (item.finished && item.note !== undefined) return item.note;
   const size = item.finished

@@ -4,7 +4,7 @@ import { type MountEnd, mountImage } from '../mount/mount.js';
 import type { ProcessConfig } from '../oci/image-config.js';
 import { openSource } from '../source/open-source.js';
 import { loadImage } from '../source/remote-image.js';
-import { log } from '../telemetry/logger.js';
+import { isLogged, log } from '../telemetry/logger.js';
 
 export interface StoreMountOptions {
   /** `file:DIR`, a path, or an smb URL, which may hold a password and is shown nowhere. */
@@ -60,7 +60,7 @@ export async function mountFromStore(options: StoreMountOptions): Promise<StoreM
       description,
       ended,
       async unmount() {
-        log.debug('statistics of the mount', { ...mount.stats() });
+        if (isLogged('debug')) log.debug('statistics of the mount', { ...mount.stats() });
         await mount.unmount().catch(async (error: Error & { code?: string }) => {
           if (error.code !== 'BUSY') throw error;
           log.warn(`${mount.mountpoint} is still in use, and what uses it gets errors from now on`);

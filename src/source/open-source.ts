@@ -1,11 +1,8 @@
 /** From what a user writes for `--store` to the source that reads it. Nothing is contacted yet. */
 import { fileURLToPath } from 'node:url';
-import { findCredentials } from '../smb/credentials.js';
-import { SmbError } from '../smb/error.js';
-import { parseSmbUrl } from '../smb/url.js';
 import { type Logger, log } from '../telemetry/logger.js';
 import { FileSource } from './file-source.js';
-import { SmbSource, type SmbSourceOptions } from './smb-source.js';
+import type { SmbSourceOptions } from './smb-source.js';
 import { type Source, SourceError } from './source.js';
 
 export interface OpenSourceOptions {
@@ -31,7 +28,14 @@ export async function openSource(store: string, options: OpenSourceOptions = {})
   return new FileSource(store);
 }
 
+/** The client is loaded when it is needed: it takes as long as the rest of a warm start. */
 async function openSmb(store: string, options: OpenSourceOptions): Promise<Source> {
+  const [{ findCredentials }, { SmbError }, { parseSmbUrl }, { SmbSource }] = await Promise.all([
+    import('../smb/credentials.js'),
+    import('../smb/error.js'),
+    import('../smb/url.js'),
+    import('./smb-source.js'),
+  ]);
   try {
     const { host, port, share, path, user, location } = parseSmbUrl(store);
     const { credentials, warning } = await findCredentials({

@@ -1,11 +1,12 @@
 /** `orca expand` with input that is damaged or hostile: one line, exit code 1, and a store without a trace of it. */
-import { createHash } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 import { mkdir, mkdtemp, readdir, readFile, rename, rm, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { gzipSync } from 'node:zlib';
 import test, { type ExecutionContext } from 'ava';
-import { orca } from './orca.js';
+import { orca, startOrca } from './orca.js';
 
 let scratch: string;
 
@@ -30,7 +31,7 @@ function member(name: string, type: '0' | '1' | '2' | '5', content = '', link = 
   const sum = header.reduce((total, byte) => total + byte, 0);
   header.write(`${sum.toString(8).padStart(6, '0')}\0 `, 148);
   const body = Buffer.alloc(Math.ceil(content.length / 512) * 512);
-  body.write(content);
+  body.write(content, 'latin1');
   return Buffer.concat([header, body]);
 }
 
@@ -176,4 +177,20 @@ test('a store that is a share, or a directory with other things', async (t) => {
   t.is(occupied.code, 1);
   t.regex(occupied.stderr, /^orca: [^\n]*other[^\n]*\n$/);
   t.deepEqual(await readdir(other), ['precious']);
+});
+
+test('interrupted in the middle, it ends with 130 and leaves nothing', async (t) => {
+  const big = Buffer.concat([member('big', '0', randomBytes(24 << 20).toString('latin1')), END]);
+  const { directory } = await layout('interrupted', big);
+  const store = join(scratch, 'store-interrupted');
+  const { process: child, ended } = startOrca(['expand', `oci:${directory}`, '--store', store]);
+  while (!(await readdir(join(store, 'tmp')).catch(() => [])).length && child.exitCode === null)
+    await sleep(5);
+  child.kill('SIGINT');
+  const { code, stdout, stderr } = await ended;
+  t.is(code, 130, stderr);
+  t.is(stdout, '');
+  t.regex(stderr, /^orca: [^\n]*interrupted by SIGINT\n$/);
+  t.deepEqual(await readdir(join(store, 'tmp')), []);
+  t.deepEqual(await readdir(join(store, 'layers/sha256')), []);
 });

@@ -30,18 +30,29 @@ test('without a terminal there is one line per item, when it has finished', (t) 
   t.regex(text(), /^layer abc: in the store already\nlayer abc: 2\.00 MB, .*\/s\n$/);
 });
 
-test('on a terminal the bars are redrawn in place, within its width', (t) => {
+test('on a terminal bars are redrawn in place, within its width, and what has finished stays', (t) => {
   const { stream, text } = capture(true);
   const progress = new Progress(stream);
   progress.update('a', item(0));
-  progress.update('b', item(1_000_000));
+  progress.update('b', { ...item(2_000_000, true), label: 'layer b' });
+  progress.update('c', { ...item(2_000_000, true), label: 'layer c' });
   progress.end();
-  const frames = text().split('\u001b[1A');
-  t.is(frames.length, 2);
-  t.regex(frames[1] ?? '', /\[#{12}-{12}\]/);
-  for (const line of text().split('\n')) {
-    t.true(line.replace(/\u001b\[\d*[A-Z]/g, '').length < 60);
-  }
+  const [first = '', second = '', third = '', last] = text().split('\u001b[1F\u001b[J');
+  t.regex(first, /^layer abc \[-{24}\] [^\n]*\n$/);
+  t.regex(second, /^layer b: [^\n]*\nlayer abc \[-{24}\] [^\n]*\n$/);
+  t.regex(third, /^layer c: [^\n]*\nlayer abc \[/);
+  t.is(last, '', 'no bar is left');
+  for (const line of first.split('\n')) t.true(line.length < 60);
+});
+
+test('there are never more bars than the terminal has room for', (t) => {
+  const { stream, text } = capture(true);
+  Object.assign(stream, { rows: 5 });
+  const progress = new Progress(stream);
+  for (let i = 0; i < 50; i++) progress.update(`${i}`, item(0));
+  progress.update('x', item(1, true));
+  const frame = text().split('\u001b[J').at(-1) ?? '';
+  t.is(frame.split('\n').filter((line) => line.includes('[-')).length, 4);
 });
 
 test('an item of no bytes is no division by zero', (t) => {

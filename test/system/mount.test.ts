@@ -1,10 +1,22 @@
 /** `orca mount`, `orca umount`, `orca inspect`, and what bad input gets: real mounts, a real Samba. */
 import { createHash } from 'node:crypto';
-import { mkdir, mkdtemp, open, readdir, readFile, rm, symlink, truncate, writeFile } from 'node:fs/promises';
+import {
+  chmod,
+  chown,
+  mkdir,
+  mkdtemp,
+  open,
+  readdir,
+  readFile,
+  rm,
+  symlink,
+  truncate,
+  writeFile,
+} from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'ava';
-import { type Ended, isOneLine, mountsBelow, orca, startOrca } from '../cli/orca.js';
+import { type Ended, isOneLine, mountsBelow, orca, orcaScript, startOrca } from '../cli/orca.js';
 import { run } from './command.js';
 import { packLayer, writeLayout } from './layout-writer.js';
 import { Samba } from './samba.js';
@@ -217,6 +229,24 @@ test.serial('without /dev/fuse there is one line with the remedy', async (t) => 
     under,
   });
   await refused(t, ended, /\/dev\/fuse is missing: load the fuse module/);
+});
+
+test.serial('users other than root mount and unmount with fusermount3', async (t) => {
+  const point = await mountPoint();
+  const home = join(scratch, 'home');
+  await mkdir(home);
+  await chmod(scratch, 0o755);
+  await chown(point, 65534, 65534);
+  await chown(home, 65534, 65534);
+  // The device as Debian has it: open to all.
+  const script = `
+    mknod -m 666 ${scratch}/fuse c 10 229 && mount --bind ${scratch}/fuse /dev/fuse || exit 99
+    as_nobody() { setpriv --reuid 65534 --regid 65534 --clear-groups env HOME=${home} "$@"; }
+    orca() { as_nobody ${process.execPath} ${orcaScript} "$@"; }
+    orca mount test:1 ${point} --store ${store()} && as_nobody cat ${point}/added && orca umount ${point}
+  `;
+  const stdout = await run('unshare', ['--mount', 'sh', '-c', script]);
+  t.true(stdout.endsWith('added\n'), stdout);
 });
 
 test.serial('the mount of a killed server is removed by the next mount', async (t) => {

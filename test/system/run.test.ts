@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import test from 'ava';
 import { type Ended, isOneLine, mountsBelow, orca, orcaScript, startOrca } from '../cli/orca.js';
+import { run } from './command.js';
 import { packLayer, writeLayout } from './layout-writer.js';
 
 const APPLETS = [
@@ -57,6 +58,8 @@ async function buildImage(layout: string): Promise<void> {
     await mkdir(join(root, folder), { recursive: true });
   await chmod(join(root, 'tmp'), 0o1777);
   await copyFile('/bin/busybox', join(root, 'bin/busybox'));
+  await copyFile('/bin/busybox', join(root, 'bin/busybox-capable'));
+  await run('setcap', ['cap_net_raw+ep', join(root, 'bin/busybox-capable')]);
   for (const applet of APPLETS) await symlink('busybox', join(root, 'bin', applet));
   await writeFile(join(root, 'etc/passwd'), 'root:x:0:0::/root:/bin/sh\napp:x:1000:1000::/srv/app:/bin/sh\n');
   await writeFile(join(root, 'etc/group'), 'root:x:0:\napp:x:1000:\nvideo:x:44:app\n');
@@ -168,6 +171,11 @@ test.serial('capabilities and system calls are limited', async (t) => {
     'exec 2>/dev/null; /bin/busybox unshare -m true || /bin/busybox mount -t tmpfs x /tmp',
   );
   t.not(code, 0);
+});
+
+test.serial('file capabilities of the image are in force', async (t) => {
+  const { stdout } = await shell('busybox-capable cat /proc/self/status', '-u', 'app');
+  t.regex(stdout, /CapEff:\t0000000000002000/);
 });
 
 for (const [options, command, code, message] of [
