@@ -12,7 +12,7 @@
  */
 import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto';
 import { readFile, stat } from 'node:fs/promises';
-import { hash, verify } from '@node-rs/bcrypt';
+import { compare, hash } from 'bcryptjs';
 import { LRUCache } from 'lru-cache';
 import { isRepositoryPath } from '../oci/reference.js';
 import { log } from '../telemetry/logger.js';
@@ -73,7 +73,7 @@ export class UsersFile {
   /** Throws RegistryError INVALID_USERS, which names the line. */
   static async open(path: string): Promise<UsersFile> {
     const file = new UsersFile(path);
-    file.dummy = await hash(randomBytes(16).toString('hex'), { cost: 10 });
+    file.dummy = await hash(randomBytes(16).toString('hex'), 10);
     try {
       await file.load();
     } catch (error) {
@@ -114,7 +114,7 @@ export class UsersFile {
       .digest('hex');
     if (this.right.has(known)) return user;
     const fits = Buffer.byteLength(password) <= MAX_PASSWORD_BYTES;
-    const equal = await this.inTurn(() => verify(fits ? password : '', hashed));
+    const equal = await this.inTurn(() => compare(fits ? password : '', hashed));
     if (!equal || !fits || user === undefined || user.passwordHash === '') return undefined;
     this.right.set(known, true);
     return user;
