@@ -14,6 +14,10 @@ export interface RegistryContext {
   readonly storage: RegistryStorage;
   readonly access: Access;
   readonly slots: UploadSlots;
+  /** Milliseconds after which a client that neither sends nor takes anything is given up. */
+  readonly stallTimeout: number;
+  /** Where this registry is, for the mount API. */
+  readonly region: string | undefined;
   readonly onManifest?: ManifestHook | undefined;
 }
 

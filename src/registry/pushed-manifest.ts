@@ -16,6 +16,8 @@ export interface PushedManifest extends PutManifest {
   blobs: readonly string[];
   /** Digests of the manifests that it must have. */
   manifests: readonly string[];
+  /** Digests of everything that it names. */
+  all: readonly string[];
 }
 
 /** Layers that a registry may refuse to hold (image-spec, "Non-Distributable Layers"; Docker's foreign layers). */
@@ -44,6 +46,7 @@ export function parsePushedManifest(
       artifactType,
       blobs: present([manifest.config, ...manifest.layers]),
       manifests: [],
+      all: [manifest.config, ...manifest.layers].map((descriptor) => descriptor.digest),
     };
   }
   if (isIndexType(mediaType)) {
@@ -55,6 +58,7 @@ export function parsePushedManifest(
       ...(index.artifactType === undefined ? {} : { artifactType: index.artifactType }),
       blobs: [],
       manifests: present(index.manifests),
+      all: index.manifests.map((descriptor) => descriptor.digest),
     };
   }
   throw new OciError('UNSUPPORTED', `manifest: media type ${printable(mediaType)} is not supported`);

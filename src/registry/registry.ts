@@ -1,6 +1,7 @@
 /** The registry as a whole: storage, access and the HTTP server with its limits. */
 import { readFile } from 'node:fs/promises';
 import type { AddressInfo } from 'node:net';
+import type { Server as TlsServer } from 'node:tls';
 import { type FastifyInstance, type FastifyServerOptions, fastify } from 'fastify';
 import { log } from '../telemetry/logger.js';
 import { Access } from './access.js';
@@ -37,6 +38,10 @@ export interface RegistryOptions {
   service?: string;
   /** Uploads that are received at the same time. */
   maxUploads?: number;
+  /** Milliseconds after which a client that neither sends nor takes anything is given up. Default one minute. */
+  stallTimeout?: number;
+  /** Where this registry is, for the mount API. */
+  region?: string;
   onManifest?: ManifestHook;
   /** More endpoints, added after those of the distribution API. */
   routes?: readonly RouteGroup[];
@@ -49,6 +54,8 @@ export interface Registry {
   listen(): Promise<string>;
   /** Takes no more requests, lets those under way end (for at most `grace` milliseconds), and frees the directory. */
   close(grace?: number): Promise<void>;
+  /** Reads the TLS files again; connections that there are keep the old certificate. */
+  reloadCertificate(): Promise<void>;
 }
 
 const DISTRIBUTION: readonly RouteGroup[] = [
@@ -72,6 +79,7 @@ const MAX_CONNECTIONS = 4096;
 const DEFAULT_MAX_UPLOADS = 256;
 const DEFAULT_SERVICE = 'orca-registry';
 const DEFAULT_GRACE_MS = 10_000;
+const DEFAULT_STALL_MS = 60_000;
 /** Of one path component: a repository name, percent-encoded. */
 const MAX_PARAM_LENGTH = 1024;
 
@@ -88,6 +96,8 @@ export async function createRegistry(options: RegistryOptions): Promise<Registry
         secure: options.tls !== undefined,
       }),
       slots: new UploadSlots(options.maxUploads ?? DEFAULT_MAX_UPLOADS),
+      stallTimeout: options.stallTimeout ?? DEFAULT_STALL_MS,
+      region: options.region,
       onManifest: options.onManifest,
     };
     const server = await createServer(options, context);
@@ -95,6 +105,10 @@ export async function createRegistry(options: RegistryOptions): Promise<Registry
       server,
       context,
       listen: () => listen(server, options),
+      reloadCertificate: async () => {
+        if (options.tls === undefined) return;
+        (server.server as unknown as TlsServer).setSecureContext(await readTls(options.tls));
+      },
       close: async (grace = DEFAULT_GRACE_MS) => {
         const timer = setTimeout(() => server.server.closeAllConnections(), grace);
         await server.close();

@@ -111,17 +111,26 @@ export class Repository {
     tags: readonly string[],
     check: () => Promise<void>,
   ): Promise<void> {
-    const { digest, bytes, annotations, ...record } = manifest;
+    const { digest, bytes, annotations, mediaType, size, artifactType, subject } = manifest;
+    const record: ManifestRecord = {
+      mediaType,
+      size,
+      ...(artifactType === undefined ? {} : { artifactType }),
+      ...(subject === undefined ? {} : { subject }),
+    };
     await this.locks.holding(this.name, async () => {
       await check();
       await this.blobs.locks.holding(digest, async () => {
         await this.blobs.put(digest, bytes);
-        if (record.subject !== undefined) {
-          const { mediaType, size, artifactType } = record;
-          const referrer: Descriptor = { mediaType, digest, size };
-          if (annotations !== undefined) referrer.annotations = annotations;
-          if (artifactType !== undefined) referrer.artifactType = artifactType;
-          await this.data.write(this.referrerPath(record.subject, digest), encode(referrer));
+        if (subject !== undefined) {
+          const referrer: Descriptor = {
+            mediaType,
+            digest,
+            size,
+            ...(annotations === undefined ? {} : { annotations }),
+            ...(artifactType === undefined ? {} : { artifactType }),
+          };
+          await this.data.write(this.referrerPath(subject, digest), encode(referrer));
         }
         await this.data.write(this.digestPath('_manifests', digest), encode(record));
       });
@@ -202,6 +211,11 @@ export class Repository {
     return (
       (await isPresent(this.digestPath('_blobs', digest))) || isPresent(this.digestPath('_manifests', digest))
     );
+  }
+
+  /** Runs `action` while no manifest, tag or attribute of the repository changes. */
+  exclusively<T>(action: () => Promise<T>): Promise<T> {
+    return this.locks.holding(this.name, action);
   }
 
   async attributes(): Promise<RepositoryAttributes> {

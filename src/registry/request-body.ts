@@ -2,19 +2,24 @@
 import type { FastifyRequest } from 'fastify';
 import { ApiError } from './api-error.js';
 
-/** A client that sends less than this in a minute holds a connection and a file for nothing. */
-const MIN_BYTES_PER_CHECK = 4096;
-const CHECK_MS = 60_000;
+/** A client that sends less than this per stall timeout holds a connection and a file for nothing. */
+const MIN_BYTES = 4096;
 
-/** The body as it comes. When the consumer stops, the rest is left to the server, which reads it to no effect. */
-export async function* bodyOf(request: FastifyRequest): AsyncGenerator<Uint8Array, void, void> {
+/**
+ * The body as it comes; it breaks off when too little of it comes in `stallTimeout` milliseconds. When the consumer
+ * stops, the rest is left to the server, which reads it to no effect.
+ */
+export async function* bodyOf(
+  request: FastifyRequest,
+  stallTimeout: number,
+): AsyncGenerator<Uint8Array, void, void> {
   const stream = request.raw;
   let waiting = false;
   let received = 0;
   const timer = setInterval(() => {
-    if (waiting && received < MIN_BYTES_PER_CHECK) stream.destroy(new Error('the client stopped sending'));
+    if (waiting && received < MIN_BYTES) stream.destroy(new Error('the client stopped sending'));
     received = 0;
-  }, CHECK_MS);
+  }, stallTimeout);
   timer.unref();
   try {
     const chunks = stream.iterator({ destroyOnReturn: false }) as AsyncIterableIterator<Buffer>;
@@ -32,7 +37,12 @@ export async function* bodyOf(request: FastifyRequest): AsyncGenerator<Uint8Arra
 }
 
 /** A body of at most `limit` bytes. Throws an ApiError with status 413, and closes the connection, for a longer one. */
-export async function readBody(request: FastifyRequest, limit: number, what: string): Promise<Buffer> {
+export async function readBody(
+  request: FastifyRequest,
+  limit: number,
+  what: string,
+  stallTimeout: number,
+): Promise<Buffer> {
   const tooLarge = () =>
     new ApiError('SIZE_INVALID', {
       status: 413,
@@ -42,7 +52,7 @@ export async function readBody(request: FastifyRequest, limit: number, what: str
   if (Number(request.headers['content-length'] ?? 0) > limit) throw tooLarge();
   const chunks: Uint8Array[] = [];
   let length = 0;
-  for await (const chunk of bodyOf(request)) {
+  for await (const chunk of bodyOf(request, stallTimeout)) {
     length += chunk.length;
     if (length > limit) throw tooLarge();
     chunks.push(chunk);

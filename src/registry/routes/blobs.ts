@@ -10,9 +10,6 @@ interface BlobParams extends RepositoryParams {
   digest: string;
 }
 
-/** A client that takes nothing of a response for so long is gone. */
-const STALLED_MS = 60_000;
-
 export const blobRoutes: RouteGroup = (server, context) => {
   const path = '/v2/:name/blobs/:digest';
   server.route({
@@ -57,7 +54,7 @@ async function send(context: RegistryContext, request: FastifyRequest, reply: Fa
   if (start === end) return reply.send(Buffer.alloc(0));
   const stream = await context.storage.blobs.stream(digest, start, end);
   if (stream === undefined) throw unknown(digest);
-  request.raw.socket.setTimeout(STALLED_MS);
+  request.raw.socket.setTimeout(context.stallTimeout);
   return reply.send(stream);
 }
 

@@ -54,7 +54,7 @@ async function send(context: RegistryContext, request: FastifyRequest, reply: Fa
 async function store(context: RegistryContext, request: FastifyRequest, reply: FastifyReply) {
   const repository = await authorized(context, request, 'push');
   const reference = referenceOf(request);
-  const bytes = await readBody(request, MAX_MANIFEST_BYTES, 'manifest');
+  const bytes = await readBody(request, MAX_MANIFEST_BYTES, 'manifest', context.stallTimeout);
   const algorithm = isTag(reference) ? undefined : parseDigest(reference).algorithm;
   const manifest = parsePushedManifest(bytes, request.headers['content-type'], algorithm);
   const tags = tagsOf(request, reference);
@@ -63,8 +63,7 @@ async function store(context: RegistryContext, request: FastifyRequest, reply: F
       message: `the manifest has digest ${manifest.digest}, not ${reference}`,
     });
   }
-  const { blobs: _blobs, manifests: _manifests, ...put } = manifest;
-  await repository.putManifest(put, tags, () => checkReferences(repository, manifest));
+  await repository.putManifest(manifest, tags, () => checkReferences(repository, manifest));
   notify(context, repository.name, manifest.digest);
   const { digest, subject } = manifest;
   reply

@@ -31,7 +31,9 @@ export const tokenRoutes: RouteGroup = (server, context) => {
     });
   });
   server.post('/oauth2/token', async (request, reply) => {
-    const form = new URLSearchParams((await readBody(request, MAX_FORM_BYTES, 'form')).toString());
+    const form = new URLSearchParams(
+      (await readBody(request, MAX_FORM_BYTES, 'form', context.stallTimeout)).toString(),
+    );
     checkService(context, request, form.get('service') ?? undefined);
     const user = await userOfForm(context, form);
     return answer(context, reply, {

@@ -104,7 +104,11 @@ async function withUpload<T>(
 }
 
 /** Appends the body; with a Content-Range, only where the upload is and exactly what was announced. */
-async function receive({ slots }: RegistryContext, request: FastifyRequest, upload: Upload): Promise<void> {
+async function receive(
+  { slots, stallTimeout }: RegistryContext,
+  request: FastifyRequest,
+  upload: Upload,
+): Promise<void> {
   const header = request.headers['content-range'];
   let length: number | undefined;
   if (header !== undefined) {
@@ -123,7 +127,7 @@ async function receive({ slots }: RegistryContext, request: FastifyRequest, uplo
       });
     }
   }
-  await slots.using(() => upload.append(bodyOf(request), length));
+  await slots.using(() => upload.append(bodyOf(request, stallTimeout), length));
 }
 
 async function finish(

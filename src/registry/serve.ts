@@ -1,0 +1,61 @@
+/** Runs a registry until the process is told to end, and keeps its data directory clean meanwhile. */
+import { isIP } from 'node:net';
+import { log } from '../telemetry/logger.js';
+import { collectGarbage } from './garbage.js';
+import { createRegistry, type RegistryOptions } from './registry.js';
+import { RegistryError } from './registry-error.js';
+import type { RegistryStorage } from './storage.js';
+
+/** An upload that nobody has gone on with for so long is not gone on with. */
+const UPLOAD_IDLE_MS = 7 * 24 * 3600_000;
+/** No push takes longer from its first blob to its manifest. */
+const GARBAGE_GRACE_MS = 24 * 3600_000;
+const CLEANING_MS = 6 * 3600_000;
+const ENDING = ['SIGTERM', 'SIGINT'] as const;
+
+/** Resolves when SIGTERM or SIGINT has come and the requests under way have ended; SIGHUP reads the certificate again. */
+export async function serveRegistry(options: RegistryOptions, print: (url: string) => void): Promise<void> {
+  const registry = await createRegistry(options);
+  const reload = () => {
+    registry
+      .reloadCertificate()
+      .catch((error: Error) => log.error('the certificate stays as it was', { error }));
+  };
+  const ended = new Promise<void>((resolve) => {
+    for (const signal of ENDING) process.once(signal, () => resolve());
+  });
+  process.on('SIGHUP', reload);
+  const { storage } = registry.context;
+  const timer = setInterval(() => void clean(storage), CLEANING_MS);
+  try {
+    print(await registry.listen());
+    const first = clean(storage);
+    await ended;
+    await first;
+  } finally {
+    clearInterval(timer);
+    process.off('SIGHUP', reload);
+    await registry.close();
+  }
+}
+
+async function clean(storage: RegistryStorage): Promise<void> {
+  try {
+    const uploads = await storage.uploads.removeIdle(Date.now() - UPLOAD_IDLE_MS);
+    const { unlinked, removed, bytes } = await collectGarbage(storage, GARBAGE_GRACE_MS);
+    if (uploads + unlinked + removed > 0) log.info('cleaned', { uploads, unlinked, removed, bytes });
+  } catch (error) {
+    log.error('cleaning failed', { error: error as Error });
+  }
+}
+
+/** `HOST:PORT`, `[IPV6]:PORT` or `:PORT` (all addresses). Throws RegistryError INVALID_OPTION. */
+export function parseListenAddress(text: string): { host: string; port: number } {
+  const [, bracketed, plain, digits] =
+    /^(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9.-]*)):(\d{1,5})$/.exec(text) ?? [];
+  const port = Number(digits);
+  if (digits === undefined || port > 65535 || (bracketed !== undefined && isIP(bracketed) !== 6)) {
+    throw new RegistryError('INVALID_OPTION', `--listen ${text}: write HOST:PORT, such as 0.0.0.0:5000`);
+  }
+  return { host: bracketed ?? (plain || '::'), port };
+}
