@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises';
 import test from 'ava';
 import { isOneLine, orca, startOrca } from './orca.js';
 
-const COMMANDS = ['expand', 'mount', 'umount', 'run', 'inspect'];
+const COMMANDS = ['expand', 'mount', 'umount', 'run', 'inspect', 'registry'];
 
 test('--version prints the version of the package', async (t) => {
   const { version } = JSON.parse(await readFile('package.json', 'utf8')) as { version: string };
@@ -21,7 +21,7 @@ for (const command of COMMANDS) {
     const { code, stdout, stderr } = await orca([command, '--help']);
     t.is(code, 0);
     t.is(stderr, '');
-    t.true(stdout.startsWith(`Usage: orca ${command} [options] `));
+    t.true(stdout.startsWith(`Usage: orca ${command} [options]`));
     t.regex(stdout, /--log-level <level>/);
     t.notRegex(stdout, /default: (false|\[\])/);
   });

@@ -1,0 +1,53 @@
+/** `orca registry`: serves the distribution API from a data directory. */
+import type { Command } from 'commander';
+import { RuntimeError } from '../runtime/runtime-error.js';
+import { guarded } from './failure.js';
+import { addLogOptions, applyLogOptions } from './options.js';
+
+interface RegistryCommandOptions {
+  data?: string;
+  listen: string;
+  tlsCert?: string;
+  tlsKey?: string;
+  users?: string;
+  region?: string;
+}
+
+export function addRegistryCommand(program: Command): void {
+  const command = program
+    .command('registry')
+    .summary('serve a registry')
+    .description(
+      'Serves the OCI distribution API from a data directory, until SIGTERM or SIGINT. Prints its URL when it listens.',
+    )
+    .option('--data <dir>', 'data directory, made if it is missing')
+    .option('--listen <host:port>', 'address to listen on', '127.0.0.1:5000')
+    .option('--tls-cert <file>', 'certificate chain (PEM); read again on SIGHUP')
+    .option('--tls-key <file>', 'its private key (PEM)')
+    .option('--users <file>', 'users and what they may do; without it, everybody may do everything')
+    .option('--region <name>', 'where this registry is');
+  addLogOptions(command);
+  command.action(
+    guarded(async (options: RegistryCommandOptions) => {
+      await applyLogOptions(command, 'info');
+      const { parseListenAddress, serveRegistry } = await import('../registry/serve.js');
+      const { data, listen, tlsCert, tlsKey, users, region } = options;
+      if (data === undefined)
+        throw new RuntimeError('INVALID_OPTION', 'no data directory is named: give --data');
+      if ((tlsCert === undefined) !== (tlsKey === undefined)) {
+        throw new RuntimeError('INVALID_OPTION', 'give both --tls-cert and --tls-key, or neither');
+      }
+      const print = (url: string) => void process.stdout.write(`${url}\n`);
+      await serveRegistry(
+        {
+          data,
+          ...parseListenAddress(listen),
+          ...(tlsCert === undefined || tlsKey === undefined ? {} : { tls: { cert: tlsCert, key: tlsKey } }),
+          ...(users === undefined ? {} : { users }),
+          ...(region === undefined ? {} : { region }),
+        },
+        print,
+      );
+    }),
+  );
+}
