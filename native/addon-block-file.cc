@@ -88,10 +88,11 @@ Napi::Value BlockFileObject::put(const Napi::CallbackInfo& info) {
   const std::span bytes(reinterpret_cast<const std::byte*>(array.Data()), array.ByteLength());
   Napi::Value promise;
   const uint64_t call = addon_->begin(array, promise);
-  addon_->replies.run([addon = addon_, call, file = file_, block = number(info[0]), bytes] {
-    addon->disk.run([addon, call, file, block, bytes, accepted = file->accept(block, bytes)] {
-      addon->settle(call, file->store(block, bytes, accepted), [](Napi::Env env) { return env.Undefined(); });
-    });
+  auto done = [addon = addon_, call](const Failure& failure) {
+    addon->settle(call, failure, [](Napi::Env env) { return env.Undefined(); });
+  };
+  addon_->replies.run([addon = addon_, file = file_, block = number(info[0]), bytes, done] {
+    if (file->accept(block, bytes, done)) addon->disk.run([file, block] { file->store(block); });
   });
   return promise;
 }
@@ -104,7 +105,11 @@ void BlockFileObject::evict(const Napi::CallbackInfo& info) {
   throwIf(info.Env(), file_->evict(number(info[0]), number(info[1])));
 }
 
-void BlockFileObject::close(const Napi::CallbackInfo& info) { throwIf(info.Env(), file_->close()); }
+void BlockFileObject::close(const Napi::CallbackInfo& info) {
+  // Descriptors and mappings go with the last session that still has the file.
+  const auto file = std::move(file_);
+  throwIf(info.Env(), file->close());
+}
 
 void defineBlockFile(Napi::Env env, Napi::Object exports) {
   using Self = BlockFileObject;

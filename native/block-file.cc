@@ -144,7 +144,7 @@ BlockFile::Answer BlockFile::want(uint64_t block, Want want) {
     want.waiter->fill(want.at, bytes.subspan(want.offset, want.length));
   };
   if (const auto found = writing_.find(block); found != writing_.end()) {
-    fill(found->second);
+    fill(found->second.bytes);
     return Answer::filled;
   }
   if (memory_->find(this, block, fill)) return Answer::filled;
@@ -170,12 +170,19 @@ void BlockFile::abandon(const MissSink* sink) {
   for (const auto& [block, want] : again) want.sink->miss(want.device, block, 1);
 }
 
-bool BlockFile::accept(uint64_t block, std::span<const std::byte> bytes) {
+bool BlockFile::accept(uint64_t block, std::span<const std::byte> bytes, Done done) {
   std::vector<Want> wants;
   {
-    const std::lock_guard lock(mutex_);
-    // Closed, or on its way already: then nobody waits for it.
-    if (closed_ || !writing_.emplace(block, bytes).second) return false;
+    std::unique_lock lock(mutex_);
+    if (closed_) {
+      lock.unlock();
+      done({EBADF, "write", {}});
+      return false;
+    }
+    const auto [writing, first] = writing_.try_emplace(block, Writing{bytes, {}});
+    writing->second.done.push_back(std::move(done));
+    // While a block is on its way nobody has to wait for it.
+    if (!first) return false;
     if (const auto found = asked_.find(block); found != asked_.end()) {
       wants = std::move(found->second.wants);
       asked_.erase(found);
@@ -185,24 +192,24 @@ bool BlockFile::accept(uint64_t block, std::span<const std::byte> bytes) {
   return true;
 }
 
-Failure BlockFile::store(uint64_t block, std::span<const std::byte> bytes, bool accepted) {
-  if (!accepted) {
-    std::unique_lock lock(mutex_);
-    written_.wait(lock, [&] { return !writing_.contains(block); });
-    if (closed_) return {EBADF, "write", {}};
-    writing_.emplace(block, bytes);
-  }
-  const Failure failure = write(block, bytes);
+void BlockFile::store(uint64_t block) {
+  std::span<const std::byte> bytes;
   {
     const std::lock_guard lock(mutex_);
-    writing_.erase(block);
+    bytes = writing_.at(block).bytes;
+  }
+  const Failure failure = write(block, bytes);
+  std::vector<Done> done;
+  {
+    const std::lock_guard lock(mutex_);
+    done = std::move(writing_.extract(block).mapped().done);
     if (failure)
       memory_->add(this, block, bytes);
     else
       memory_->remove(this, block);
   }
   written_.notify_all();
-  return failure;
+  for (const auto& call : done) call(failure);
 }
 
 Failure BlockFile::write(uint64_t block, std::span<const std::byte> bytes) {

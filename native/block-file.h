@@ -10,6 +10,7 @@
 #pragma once
 
 #include <condition_variable>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <span>
@@ -77,6 +78,7 @@ class BlockFile {
   /// The data file's bytes of a block, present or not; what lies past the end of the file is zero.
   Failure readRaw(uint64_t block, std::span<std::byte> into) const;
 
+  using Done = std::function<void(const Failure&)>;
   enum class Answer {
     filled,   ///< The waiter has the piece.
     asked,    ///< The waiter waits, and nobody else did: the caller must tell the sink.
@@ -88,11 +90,12 @@ class BlockFile {
   /// The sink goes away: what it asked for and others wait for is asked again through one of those.
   void abandon(const MissSink* sink);
 
-  /// Answers who waits for the block, and from now on who asks for it. `bytes` is the whole block, verified; it stays
-  /// valid until store() has returned, which must follow with what this returned.
-  bool accept(uint64_t block, std::span<const std::byte> bytes);
+  /// Answers who waits for the block, and from now on who asks for it. `bytes` is the whole block, verified. If true,
+  /// store() must follow, and `bytes` stay valid until it returns; if false, the block is on its way already or the
+  /// file is closed. `done` is called once in any case, by whatever thread knows the outcome.
+  bool accept(uint64_t block, std::span<const std::byte> bytes, Done done);
   /// Puts an accepted block on the disk. If that fails, it is kept in memory for a while.
-  Failure store(uint64_t block, std::span<const std::byte> bytes, bool accepted);
+  void store(uint64_t block);
   void fail(uint64_t block, int code);
   /// Skips blocks that are being put at this moment. Fails when the file system cannot punch holes.
   Failure evict(uint64_t first, uint64_t count);
@@ -101,6 +104,11 @@ class BlockFile {
   Failure close();
 
  private:
+  struct Writing {
+    std::span<const std::byte> bytes;
+    /// Of every put of the block since.
+    std::vector<Done> done;
+  };
   struct Asked {
     const MissSink* asker;
     std::vector<Want> wants;
@@ -133,7 +141,7 @@ class BlockFile {
   /// Blocks asked for and not yet put.
   std::unordered_map<uint64_t, Asked> asked_;
   /// Blocks on their way to the disk; the bytes stay valid while they are here.
-  std::unordered_map<uint64_t, std::span<const std::byte>> writing_;
+  std::unordered_map<uint64_t, Writing> writing_;
 };
 
 }  // namespace orca

@@ -15,7 +15,8 @@ class MappedFile {
   MappedFile() = default;
   MappedFile(MappedFile&& other) noexcept : bytes_(std::exchange(other.bytes_, {})) {}
   MappedFile& operator=(MappedFile&& other) noexcept {
-    std::swap(bytes_, other.bytes_);
+    MappedFile old(std::move(*this));
+    bytes_ = std::exchange(other.bytes_, {});
     return *this;
   }
   ~MappedFile();

@@ -125,6 +125,8 @@ void Session::serve() {
 void Session::finish() {
   connection_->end(EIO);
   server_->abandon();
+  server_.reset();
+  index_ = {};
   onEnd_(reason_, message_);
 }
 

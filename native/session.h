@@ -46,8 +46,9 @@ class Session {
   void serve();
   void finish();
 
-  MappedFile index_;
   std::shared_ptr<Connection> connection_;
+  /// What the threads need; released when they have ended.
+  MappedFile index_;
   std::shared_ptr<Server> server_;
   std::function<void(EndReason, std::string)> onEnd_;
   bool adopt_ = false;

@@ -213,14 +213,14 @@ export interface Served {
   close(): Promise<void>;
 }
 
-/** Serves an image index from a socket, with one empty block file per size. */
+/** Serves an image index from a socket, with one empty block file per size, all below `parent`. */
 export function serve(
   index: Uint8Array,
   sizes: readonly number[] = [],
-  options: Partial<SessionOptions> & { blockSize?: number } = {},
+  options: Partial<SessionOptions> & { blockSize?: number; parent?: string } = {},
 ): Served {
-  const { blockSize = 65536, ...sessionOptions } = options;
-  const path = mkdtempSync(join(tmpdir(), 'orca-session-'));
+  const { blockSize = 65536, parent = tmpdir(), ...sessionOptions } = options;
+  const path = mkdtempSync(join(parent, 'orca-session-'));
   writeFileSync(join(path, 'index'), index);
   const files = sizes.map(
     (size, device) =>
