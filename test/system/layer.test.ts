@@ -16,6 +16,7 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
 import test, { type ExecutionContext } from 'ava';
 import { decompress, decompressZstdInScript } from '../../src/layer/decompress.js';
@@ -282,5 +283,19 @@ test('an image of mkfs.erofs and its import are the same to the kernel', async (
     t.true(readFileSync(again).equals(readFileSync(output)));
   } finally {
     closeSync(fd);
+  }
+});
+
+test('memory does not grow with the size of a layer', async (t) => {
+  const work = workDirectory(t);
+  const script = fileURLToPath(new URL('./expand-generated.js', import.meta.url));
+  for (const [index, [files, size]] of [
+    [1, 1 << 30],
+    [20_000, 10_000],
+  ].entries()) {
+    const output = join(work, `${index}.vhd`);
+    const peak = Number(await run(process.execPath, [script, `${files}`, `${size}`, output]));
+    t.true(peak < 250e6, `${files} files of ${size} bytes took ${peak}`);
+    rmSync(output);
   }
 });
