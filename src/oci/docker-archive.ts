@@ -7,10 +7,11 @@
 import { createHash } from 'node:crypto';
 import { digestOf, isDigest, printable, verifyBytes, verifyStream } from './digest.js';
 import { parseImageConfig } from './image-config.js';
+import { checkLayerCount, checkPlatform } from './image-documents.js';
 import type { ImageInput, InputLayer } from './image-input.js';
 import { type InputFiles, missing } from './input-files.js';
 import { JsonObject } from './json-object.js';
-import { checkLayerCount, checkPlatform, openLayoutInput, sameName } from './layout-input.js';
+import { openLayoutInput, sameName } from './layout-input.js';
 import {
   encodeManifest,
   MAX_LAYERS,

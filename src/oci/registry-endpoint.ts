@@ -1,0 +1,179 @@
+/**
+ * One place that serves the distribution API: the registry itself or a mirror of it. Adds authorization to requests
+ * and turns refusals into RegistryError.
+ */
+import { RegistryAuth } from './auth.js';
+import type { CredentialFinder } from './credentials.js';
+import type { ErrorCodeName } from './error-codes.js';
+import { HttpClient, type HttpResponse, type HttpTimeouts, isLoopback } from './http-client.js';
+import { RegistryError, responseError } from './registry-error.js';
+import { hostCertificates, readPem } from './registry-trust.js';
+
+/** An error body with the status of every layer of an image. */
+const MAX_ERROR_BODY = 1 << 20;
+/** Refusals that one request may answer: an old token, and a scope that was too narrow. */
+const MAX_RENEWALS = 2;
+
+export interface EndpointOptions extends HttpTimeouts {
+  /** `host[:port]`, by which users name it and log in. */
+  domain: string;
+  /** Host and port of the API, where they differ from `domain`; or a whole URL with scheme and path, of a mirror. */
+  url?: string;
+  /** The registry that this is a mirror of; told to it as containerd does (`ns=docker.io`). */
+  mirrorOf?: string;
+  /** May speak plain http, or have any certificate. Loopback always may, as with Docker. */
+  insecure?: boolean;
+  caFile?: string;
+  certsDirectory?: string;
+  credentials: CredentialFinder;
+  env?: NodeJS.ProcessEnv;
+  connections?: number;
+}
+
+export interface EndpointRequest {
+  method?: 'GET' | 'HEAD';
+  /** Path of the API, such as `/v2/library/python/manifests/3`, with its query. */
+  path: string;
+  /** Repository path, for which the token has to be good. */
+  repository: string;
+  headers?: Readonly<Record<string, string>>;
+  signal?: AbortSignal | undefined;
+  /** Statuses that are answers and no errors; 200 by default. */
+  accept?: readonly number[];
+  /** Code of a 404 that gives none. */
+  missing?: ErrorCodeName;
+  /** For messages. */
+  what: string;
+}
+
+interface Connection {
+  /** Without a slash at its end. */
+  base: URL;
+  http: HttpClient;
+  auth: RegistryAuth;
+}
+
+export class RegistryEndpoint {
+  readonly domain: string;
+  readonly #options: EndpointOptions;
+  readonly #mayBePlain: boolean;
+  #connection: Promise<Connection> | undefined;
+
+  /** Throws RegistryError INVALID_URL for the URL of a mirror that is none. */
+  constructor(options: EndpointOptions) {
+    this.domain = options.domain;
+    this.#options = options;
+    const { url = options.domain } = options;
+    const text = url.includes('://') ? url : `https://${url}`;
+    if (!/^https?:\/\//i.test(text) || !URL.canParse(text)) {
+      throw new RegistryError(
+        'INVALID_URL',
+        `${options.domain} is not a registry: write HOST[:PORT] or an http URL`,
+      );
+    }
+    this.#mayBePlain = options.insecure === true || isLoopback(new URL(text).hostname);
+  }
+
+  /** A URL that an earlier answer came from, asked without authorization; for storage that a registry redirects to. */
+  async fetch(
+    url: URL,
+    headers: Readonly<Record<string, string>>,
+    signal: AbortSignal | undefined,
+  ): Promise<HttpResponse> {
+    const { http } = await this.#connect();
+    return http.send({ url, headers, signal });
+  }
+
+  /** Origin and path under which the API is reached, once that is known. */
+  async baseUrl(): Promise<URL> {
+    return (await this.#connect()).base;
+  }
+
+  async close(): Promise<void> {
+    const connection = await this.#connection?.catch(() => undefined);
+    await connection?.http.close();
+  }
+
+  /** The answer, of a status in `accept`, by one attempt. Throws RegistryError, or the reason of the signal. */
+  async request(request: EndpointRequest): Promise<HttpResponse> {
+    const { accept = [200], method = 'GET', headers, missing, repository, signal, what } = request;
+    const { http, auth, base } = await this.#connect();
+    const url = new URL(`${base.href.replace(/\/$/, '')}${request.path}`);
+    if (this.#options.mirrorOf !== undefined) url.searchParams.set('ns', this.#options.mirrorOf);
+    let authorization = await auth.header(repository, signal);
+    for (let renewals = 0; ; renewals++) {
+      const response = await http.send({
+        method,
+        url,
+        authorization,
+        signal,
+        ...(headers === undefined ? {} : { headers }),
+      });
+      if (accept.includes(response.status)) return response;
+      const body = await response.body.readSome(MAX_ERROR_BODY);
+      // Beyond a redirect it is the storage that refuses, and our token says nothing there.
+      const oldToken = response.status === 403 && authorization !== undefined && renewals === 0;
+      const ours = response.url.origin === url.origin;
+      if (ours && (response.status === 401 || oldToken) && renewals < MAX_RENEWALS) {
+        const next = await auth.renew(repository, response.headers, authorization, signal);
+        if (next !== undefined) {
+          authorization = next;
+          continue;
+        }
+      }
+      throw responseError(response, body, { what, host: this.domain, ...(missing && { missing }) });
+    }
+  }
+
+  #connect(): Promise<Connection> {
+    this.#connection ??= this.#open().catch((error) => {
+      this.#connection = undefined;
+      throw error;
+    });
+    return this.#connection;
+  }
+
+  async #open(): Promise<Connection> {
+    const { url = this.domain, certsDirectory, caFile, env = process.env } = this.#options;
+    const host = new URL(url.includes('://') ? url : `https://${url}`).host;
+    const trust = await hostCertificates(this.domain, certsDirectory);
+    const ca = [...(trust.ca ?? []), ...(caFile === undefined ? [] : [await readPem(caFile)])];
+    const http = new HttpClient({
+      ...this.#options,
+      tls: { ...trust, ca, unverified: this.#mayBePlain },
+      // As with Go's programs, no proxy stands between a host and itself.
+      env: isLoopback(host.replace(/:\d+$/, '')) ? {} : env,
+    });
+    try {
+      const base = url.includes('://')
+        ? new URL(url)
+        : new URL(`${this.#mayBePlain ? await this.#findScheme(http, host) : 'https'}://${host}`);
+      const auth = new RegistryAuth({
+        http,
+        url: base,
+        insecure: this.#mayBePlain,
+        name: this.domain,
+        credentials: (repository) => this.#options.credentials(this.domain, repository),
+      });
+      return { base, http, auth };
+    } catch (error) {
+      await http.close();
+      throw error;
+    }
+  }
+
+  /** Docker's order: TLS with any certificate, then plain http. */
+  async #findScheme(http: HttpClient, host: string): Promise<'https' | 'http'> {
+    let failure: unknown;
+    for (const scheme of ['https', 'http'] as const) {
+      try {
+        const response = await http.send({ url: new URL(`${scheme}://${host}/v2/`) });
+        await response.body.discard();
+        return scheme;
+      } catch (error) {
+        failure = error;
+      }
+    }
+    throw failure;
+  }
+}
