@@ -139,6 +139,8 @@ export class PayloadWriter {
     await Promise.all(
       [...this.#inFlight].filter(({ start, end }) => start < to && end > from).map(({ done }) => done),
     );
+    // A write that failed before may be what is missing in the range.
+    if (this.#failure !== undefined) throw this.#failure;
   }
 
   /** Whether two ranges that have been appended hold the same bytes. */
