@@ -78,3 +78,10 @@ export const OPAQUE_XATTR = 'trusted.overlay.opaque';
  * below. (Docker resolves such links by linking into the mounted lower layers, which one layer alone cannot.)
  */
 export const HARDLINK_XATTR = 'trusted.orca.hardlink';
+
+/**
+ * The xattr, with an empty value, of a directory that a layer has only because something lies in it, not as an
+ * entry of the tar. The merge gives such a directory the attributes of the layers below, as container engines do
+ * that extract one layer over the other.
+ */
+export const IMPLICIT_XATTR = 'trusted.orca.implicit';

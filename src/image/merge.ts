@@ -1,9 +1,10 @@
 /**
  * The merge of layer trees into one, with the semantics of the kernel's overlayfs (Documentation/filesystems/
  * overlayfs.rst): a whiteout deletes what the layers below have, an opaque directory hides it, a directory over a
- * directory is merged and has the attributes of the topmost, anything else replaces. Two things differ, both on
- * purpose: an opaque root hides what is below (OCI image-spec layer.md; overlayfs looks at no mark on a root), and
- * hard links to files of lower layers (HARDLINK_XATTR) are resolved.
+ * directory is merged and has the attributes of the topmost, anything else replaces. Three things differ, all on
+ * purpose: an opaque root hides what is below (OCI image-spec layer.md; overlayfs looks at no mark on a root), hard
+ * links to files of lower layers (HARDLINK_XATTR) are resolved, and a directory that its layer does not describe
+ * (IMPLICIT_XATTR) has the attributes of the layers below.
  *
  * Nothing recurses, so the depth of a tree is no limit; layers are read, never changed.
  */
@@ -11,6 +12,7 @@ import {
   type ByteString,
   type Directory,
   HARDLINK_XATTR,
+  IMPLICIT_XATTR,
   type Inode,
   isWhiteout,
   OPAQUE_XATTR,
@@ -54,9 +56,8 @@ class Merge {
 
   run(): Directory {
     const sources = this.rootSources(this.layers.length - 1);
-    const [top] = sources;
-    if (top === undefined) throw new ImageError('INVALID_INPUT', 'an image needs at least one layer');
-    const root = emptyCopy(top.directory);
+    if (sources.length === 0) throw new ImageError('INVALID_INPUT', 'an image needs at least one layer');
+    const root = emptyCopy(sources);
     const work = [{ sources, target: root }];
     for (let next = work.pop(); next !== undefined; next = work.pop()) {
       const { sources, target } = next;
@@ -65,9 +66,10 @@ class Merge {
         for (const [name, inode] of directory.children) {
           if (i > 0 && (target.children.has(name) || deleted.has(name))) continue;
           if (inode.kind === 'directory') {
-            const merged = { sources: directoriesOf(sources, name, i), target: emptyCopy(inode) };
-            target.children.set(name, merged.target);
-            work.push(merged);
+            const merged = directoriesOf(sources, name, i);
+            const directory = emptyCopy(merged);
+            target.children.set(name, directory);
+            work.push({ sources: merged, target: directory });
           } else if (isWhiteout(inode)) {
             deleted.add(name);
           } else {
@@ -96,7 +98,7 @@ class Merge {
     const [origin, originLevel] = this.linkOrigin(inode, level);
     let copy = this.copies.get(origin);
     if (copy === undefined) {
-      copy = withoutOverlayXattrs(origin);
+      copy = withoutMarks(origin);
       if (copy.kind === 'file') copy = onDevice(copy, (this.layers[originLevel] as MergeLayer).device);
       this.copies.set(origin, copy);
     }
@@ -192,17 +194,21 @@ function isOpaque(directory: Directory): boolean {
   return value?.length === 1 && value[0] === 0x79;
 }
 
-/** The attributes of the topmost directory, without its children. */
-function emptyCopy(directory: Directory): Directory {
-  return { ...withoutOverlayXattrs(directory), children: new Map() };
+/** The attributes of the topmost directory that its layer describes, without children. `sources` is not empty. */
+function emptyCopy(sources: readonly Source[]): Directory {
+  const described = sources.find(({ directory }) => !directory.xattrs.has(IMPLICIT_XATTR)) ?? sources[0];
+  return { ...withoutMarks((described as Source).directory), children: new Map() };
 }
 
-function withoutOverlayXattrs<T extends Inode>(inode: T): T {
+function withoutMarks<T extends Inode>(inode: T): T {
   let marked = false;
-  for (const name of inode.xattrs.keys()) marked ||= name.startsWith(OVERLAY_PREFIX);
+  for (const name of inode.xattrs.keys()) marked ||= isMark(name);
   if (!marked) return inode;
-  const xattrs = new Map([...inode.xattrs].filter(([name]) => !name.startsWith(OVERLAY_PREFIX)));
-  return { ...inode, xattrs };
+  return { ...inode, xattrs: new Map([...inode.xattrs].filter(([name]) => !isMark(name))) };
+}
+
+function isMark(name: ByteString): boolean {
+  return name.startsWith(OVERLAY_PREFIX) || name === IMPLICIT_XATTR;
 }
 
 function onDevice(file: RegularFile, device: number): RegularFile {

@@ -12,6 +12,7 @@ import {
   type ByteString,
   type Directory,
   HARDLINK_XATTR,
+  IMPLICIT_XATTR,
   type Inode,
   type InodeAttributes,
   OPAQUE_XATTR,
@@ -43,6 +44,7 @@ const MINOR_MAX = 0xfffff;
 const NO_EXTENTS: RegularFile['extents'] = [];
 
 const OPAQUE_VALUE = Buffer.from('y');
+const IMPLICIT: ReadonlyMap<ByteString, Uint8Array> = new Map([[IMPLICIT_XATTR, new Uint8Array()]]);
 
 /** A name that a hard link entry gave, to be looked at again when the tar is complete. */
 interface LinkedName {
@@ -267,6 +269,7 @@ export class LayerTree {
   }
 }
 
+/** A directory that no entry has described yet. */
 function newDirectory(): Directory {
   return {
     kind: 'directory',
@@ -274,7 +277,7 @@ function newDirectory(): Directory {
     uid: 0,
     gid: 0,
     mtime: 0n,
-    xattrs: new Map(),
+    xattrs: IMPLICIT,
     children: new Map(),
   };
 }

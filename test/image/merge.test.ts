@@ -2,6 +2,7 @@ import test from 'ava';
 import {
   type Directory,
   HARDLINK_XATTR,
+  IMPLICIT_XATTR,
   type Inode,
   isWhiteout,
   OPAQUE_XATTR,
@@ -147,6 +148,21 @@ test('only y makes a directory opaque', (t) => {
       '/d/a',
     ]);
   }
+});
+
+test('a directory that its layer does not describe has the attributes of the layers below', (t) => {
+  const implicit = new Map([[IMPLICIT_XATTR, new Uint8Array()]]);
+  const low = dir({ tmp: dir({ a: file(1) }, { mode: 0o1777, uid: 3 }) }, { mode: 0o555 });
+  const high = dir(
+    { tmp: dir({ b: file(1) }, { xattrs: implicit }), new: dir({}, { xattrs: implicit }) },
+    { xattrs: implicit },
+  );
+  const merged = merge(low, high);
+  t.like(merged, { mode: 0o555 });
+  t.like(at(merged, 'tmp'), { mode: 0o1777, uid: 3 });
+  t.like(at(merged, 'new'), { mode: 0o755, uid: 0 });
+  t.deepEqual([...(at(merged, 'tmp') as Directory).children.keys()].sort(), ['a', 'b']);
+  for (const inode of [merged, at(merged, 'tmp'), at(merged, 'new')]) t.is(inode?.xattrs.size, 0);
 });
 
 test('an opaque root hides all layers below', (t) => {

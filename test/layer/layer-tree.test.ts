@@ -1,5 +1,11 @@
 import test from 'ava';
-import { type Directory, HARDLINK_XATTR, type Inode, OPAQUE_XATTR } from '../../src/erofs/tree.js';
+import {
+  type Directory,
+  HARDLINK_XATTR,
+  IMPLICIT_XATTR,
+  type Inode,
+  OPAQUE_XATTR,
+} from '../../src/erofs/tree.js';
 import { LayerError } from '../../src/layer/layer-error.js';
 import { LayerTree } from '../../src/layer/layer-tree.js';
 import type { TarEntry, TarEntryType } from '../../src/tar/tar.js';
@@ -270,4 +276,16 @@ test('dropped xattrs are warned about', (t) => {
     { xattrs: new Map([['trusted.overlay.opaque', Buffer.from('y')]]) },
   ]);
   t.is(warnings.length, 1);
+});
+
+test('directories that no entry describes are marked, until one does', (t) => {
+  const implicit = (inode: Inode | undefined) => inode?.xattrs.has(IMPLICIT_XATTR);
+  const { root, at } = build(['file', 'a/b/f'], ['directory', 'a']);
+  t.true(implicit(root));
+  t.false(implicit(at('a')));
+  t.true(implicit(at('a/b')));
+  t.like(at('a'), { mode: 0o640 });
+  t.false(implicit(build(['directory', '.']).root));
+  const { at: opaque } = build(['file', 'd/.wh..wh..opq']);
+  t.deepEqual([...(opaque('d') as Directory).xattrs.keys()].sort(), [IMPLICIT_XATTR, OPAQUE_XATTR].sort());
 });

@@ -24,6 +24,7 @@ import { addon } from '../../src/native/addon.js';
 import { openImageInput } from '../../src/oci/image-input.js';
 import { Random } from '../image/random.js';
 import { layoutOf } from '../oci/layout-of.js';
+import { archive, member } from '../tar/archive.js';
 import { run } from './command.js';
 import { testImage } from './images.js';
 import { KernelMounts } from './kernel-mounts.js';
@@ -134,6 +135,36 @@ test.serial('an image that umoci made looks as umoci unpacks it', async (t) => {
     const unpacked = await walkTree(join(dir, 'fresh/rootfs'));
     // No layer of umoci's has the root; its mtime is that of the unpacking.
     for (const tree of [ours, unpacked]) tree.set('', { ...(tree.get('') as TreeEntry), mtimeNs: '0' });
+    t.deepEqual(differences(unpacked, ours), []);
+  } finally {
+    mounts.close();
+  }
+});
+
+test.serial('a directory that a layer does not describe is as umoci leaves it', async (t) => {
+  const { dir, store } = t.context;
+  const described = [
+    member({ name: './', type: '5', mode: 0o555, mtime: 5 }),
+    member({ name: 'tmp/', type: '5', mode: 0o1777, uid: 7, mtime: 6 }),
+  ];
+  const layers = [
+    archive(...described),
+    archive(member({ name: 'tmp/d/f', mode: 0o600, mtime: 7 }, 'content')),
+  ];
+  await layoutOf(join(dir, 'layout'), layers, 'v1');
+  await run('umoci', ['unpack', '--image', `${join(dir, 'layout')}:v1`, join(dir, 'bundle')]);
+  await expand(store, `oci:${join(dir, 'layout')}`);
+  const mounts = new KernelMounts();
+  try {
+    const [unpacked, ours] = [
+      await walkTree(join(dir, 'bundle/rootfs')),
+      await walkTree(mountIndex(mounts, store, 'v1')),
+    ];
+    t.like(ours.get('tmp'), { mode: '1777', uid: 7 });
+    // Directories that get a new name while they are unpacked get the time of it.
+    for (const tree of [unpacked, ours]) {
+      for (const path of ['tmp', 'tmp/d']) tree.set(path, { ...(tree.get(path) as TreeEntry), mtimeNs: '0' });
+    }
     t.deepEqual(differences(unpacked, ours), []);
   } finally {
     mounts.close();
