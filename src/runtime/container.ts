@@ -10,7 +10,6 @@ import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { isatty } from 'node:tty';
 import type { ProcessConfig } from '../oci/image-config.js';
-import { log } from '../telemetry/logger.js';
 import { valueOf } from './environment.js';
 import { checkExecutable } from './executable.js';
 import { writeNetworkFiles } from './network-files.js';
@@ -64,10 +63,7 @@ export async function runContainer(request: RunRequest): Promise<number> {
   try {
     const directory = await runDirectory.claim('containers', {
       name: options.name,
-      cleanUp: async (path, id) => {
-        log.info('removing what a killed run left behind', { container: id.slice(0, 12) });
-        await removeContainer(runc, runDirectory, path, id);
-      },
+      cleanUp: (path, id) => removeContainer(runc, runDirectory, path, id),
     });
     return await runIn(directory, runDirectory, runc, relay, request);
   } finally {

@@ -7,7 +7,6 @@ import { unmountImage } from '../mount/mount.js';
 import { isDead, locate } from '../mount/mount-point.js';
 import { mountAt, ORCA_TYPE } from '../mount/mount-table.js';
 import { addon } from '../native/addon.js';
-import { log } from '../telemetry/logger.js';
 import { RuntimeError } from './runtime-error.js';
 
 /** An unmounted session ends within milliseconds; one that waits for a dead share takes the time-out of its read. */
@@ -48,7 +47,6 @@ export async function cleanUpMount(directory: string): Promise<void> {
   const mountpoint = await readFile(join(directory, 'mountpoint'), 'utf8').catch(() => undefined);
   if (mountpoint === undefined || (await mountAt(mountpoint))?.type !== ORCA_TYPE) return;
   if (!(await isDead(mountpoint))) return;
-  log.info('removing the mount of a server that was killed', { mountpoint });
   await unmountImage(mountpoint, { lazy: true });
 }
 

@@ -17,6 +17,8 @@ import { addon } from '../native/addon.js';
 import { log } from '../telemetry/logger.js';
 import { RuntimeError } from './runtime-error.js';
 
+const LOCK = 'lock';
+
 /** How long another process may hold RUN/lock before we give up: it does little more than list a directory. */
 const LOCK_TIMEOUT_MS = 30_000;
 const LOCK_POLL_MS = 20;
@@ -43,13 +45,21 @@ export class ClaimedDirectory {
 
   /** Removes the directory (nothing may be mounted below it any more) and gives up the lock. */
   async remove(): Promise<void> {
-    await rm(this.path, { recursive: true, force: true });
+    await this.#removeFiles();
     await this.#lock.close();
   }
 
   /** Removes the directory; the lock is held until the process has ended, for those who wait for that. */
   async removeAndEnd(): Promise<void> {
     heldToTheEnd.push(this.#lock);
+    await this.#removeFiles();
+  }
+
+  /** The lock goes last: a directory without one looks abandoned. */
+  async #removeFiles(): Promise<void> {
+    for (const name of await readdir(this.path)) {
+      if (name !== LOCK) await rm(join(this.path, name), { recursive: true, force: true });
+    }
     await rm(this.path, { recursive: true, force: true });
   }
 }
@@ -111,7 +121,7 @@ export class RunDirectory {
       const id = options.id ?? randomBytes(32).toString('hex');
       const path = join(this.path, folder, id);
       await mkdir(path, { mode: 0o700 });
-      const lock = await open(join(path, 'lock'), 'wx', 0o600);
+      const lock = await open(join(path, LOCK), 'wx', 0o600);
       addon.tryLock(lock.fd, 'exclusive');
       await writeFile(join(path, 'owner.json'), JSON.stringify({ name: options.name } satisfies Owner));
       return new ClaimedDirectory(id, path, lock);
@@ -128,10 +138,11 @@ export class RunDirectory {
     const live: { path: string; id: string }[] = [];
     for (const id of await readdir(join(this.path, folder))) {
       const path = join(this.path, folder, id);
-      const lock = await openLock(join(path, 'lock'));
+      const lock = await openLock(join(path, LOCK));
       if (lock !== undefined && !addon.tryLock(lock.fd, 'exclusive')) {
         live.push({ path, id });
       } else {
+        if (lock !== undefined) log.info('removing what a killed process left behind', { directory: path });
         await cleanUp(path, id)
           .then(() => rm(path, { recursive: true, force: true }))
           .catch((err: unknown) =>
@@ -144,7 +155,7 @@ export class RunDirectory {
   }
 
   async #lock(): Promise<() => Promise<void>> {
-    const handle = await open(join(this.path, 'lock'), 'a', 0o600);
+    const handle = await open(join(this.path, LOCK), 'a', 0o600);
     const deadline = Date.now() + LOCK_TIMEOUT_MS;
     while (!addon.tryLock(handle.fd, 'exclusive')) {
       if (Date.now() > deadline) {

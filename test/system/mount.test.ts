@@ -15,8 +15,9 @@ import {
 } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import test from 'ava';
-import { type Ended, isOneLine, mountsBelow, orca, orcaScript, startOrca } from '../cli/orca.js';
+import { type Ended, isOneLine, mountsBelow, orca, startOrca } from '../cli/orca.js';
 import { run } from './command.js';
 import { packLayer, writeLayout } from './layout-writer.js';
 import { Samba } from './samba.js';
@@ -238,11 +239,13 @@ test.serial('users other than root mount and unmount with fusermount3', async (t
   await chmod(scratch, 0o755);
   await chown(point, 65534, 65534);
   await chown(home, 65534, 65534);
-  // The device as Debian has it: open to all.
+  // The device as Debian has it, open to all, and this project where others may read it.
+  const project = fileURLToPath(new URL('../../../', import.meta.url));
   const script = `
     mknod -m 666 ${scratch}/fuse c 10 229 && mount --bind ${scratch}/fuse /dev/fuse || exit 99
+    mkdir ${scratch}/program && mount --bind ${project} ${scratch}/program || exit 99
     as_nobody() { setpriv --reuid 65534 --regid 65534 --clear-groups env HOME=${home} "$@"; }
-    orca() { as_nobody ${process.execPath} ${orcaScript} "$@"; }
+    orca() { as_nobody ${process.execPath} ${scratch}/program/dist/src/cli/main.js "$@"; }
     orca mount test:1 ${point} --store ${store()} && as_nobody cat ${point}/added && orca umount ${point}
   `;
   const stdout = await run('unshare', ['--mount', 'sh', '-c', script]);
