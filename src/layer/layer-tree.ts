@@ -159,6 +159,13 @@ export class LayerTree {
   }
 
   #addLink(parent: Directory, name: ByteString, entry: TarEntry): void {
+    if (entry.linkname.startsWith('/')) {
+      const target = quoteName(entry.linkname);
+      throw new LayerError(
+        'HOSTILE_PATH',
+        `layer: ${quoteName(entry.name)} is a hard link to the absolute path ${target}; build the image with relative ones`,
+      );
+    }
     const components = pathComponents(entry.linkname, entry.name);
     const found = this.#lookup(components, entry.name);
     if (components.length === 0 || found?.kind === 'directory') {

@@ -159,6 +159,7 @@ test('whatever fails, no file is left behind', async (t) => {
     ['INVALID_HEADER', Buffer.alloc(5000, 'no tar'), {}],
     ['HOSTILE_PATH', archive(member({ name: '../../x' }, 'x')), {}],
     ['HOSTILE_PATH', archive(member({ name: 'a', type: '1', linkname: '../x' })), {}],
+    ['HOSTILE_PATH', archive(member({ name: 'a', type: '1', linkname: '/etc/shadow' })), {}],
   ];
   await withDirectory(async (directory) => {
     const output = join(directory, 'layer.vhd');
