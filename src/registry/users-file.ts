@@ -12,26 +12,22 @@
  */
 import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto';
 import { readFile, stat } from 'node:fs/promises';
-import { compare, hash } from 'bcryptjs';
 import { LRUCache } from 'lru-cache';
 import { isRepositoryPath } from '../oci/reference.js';
 import { log } from '../telemetry/logger.js';
-import { ApiError } from './api-error.js';
+import { Passwords } from './passwords.js';
 import { RegistryError } from './registry-error.js';
 
 export const ACTIONS = ['pull', 'push', 'delete', 'metadata'] as const;
 export type Action = (typeof ACTIONS)[number];
 
-/** Of bcrypt comparisons, which take 50 ms of a processor each: in work, and waiting. */
-const COMPARISONS = 2;
-const MAX_WAITING = 100;
 /** A password that was right is compared cheaply for so long. */
 const REMEMBERED_MS = 5 * 60_000;
-/** bcrypt looks at no more. */
-const MAX_PASSWORD_BYTES = 72;
 const CHECK_MS = 1000;
 const HASH = /^\$2[aby]\$(\d\d)\$[./A-Za-z0-9]{53}$/;
 const MAX_COST = 14;
+/** What the password of an unknown user is compared with, so that time does not tell which users there are. */
+const UNKNOWN = `$2b$10$${'.'.repeat(53)}`;
 export const ANONYMOUS = 'anonymous';
 
 interface Grant {
@@ -61,19 +57,15 @@ export class UsersFile {
   private users: ReadonlyMap<string, User> = new Map();
   private version = '';
   private checked = 0;
-  private running = 0;
-  private readonly waiting: (() => void)[] = [];
+  private readonly passwords = new Passwords();
   private readonly key = randomBytes(32);
   private readonly right = new LRUCache<string, true>({ max: 1000, ttl: REMEMBERED_MS });
-  /** What a name that is unknown is compared with, so that time does not tell which names there are. */
-  private dummy = '';
 
   private constructor(readonly path: string) {}
 
   /** Throws RegistryError INVALID_USERS, which names the line. */
   static async open(path: string): Promise<UsersFile> {
     const file = new UsersFile(path);
-    file.dummy = await hash(randomBytes(16).toString('hex'), 10);
     try {
       await file.load();
     } catch (error) {
@@ -108,33 +100,15 @@ export class UsersFile {
   /** The user whose password this is. Throws ApiError TOOMANYREQUESTS when too many want to know at once. */
   async login(name: string, password: string): Promise<User | undefined> {
     const user = await this.find(name);
-    const hashed = user?.passwordHash || this.dummy;
+    const hashed = user?.passwordHash || UNKNOWN;
     const known = createHmac('sha256', this.key)
       .update(JSON.stringify([hashed, password]))
       .digest('hex');
     if (this.right.has(known)) return user;
-    const fits = Buffer.byteLength(password) <= MAX_PASSWORD_BYTES;
-    const equal = await this.inTurn(() => compare(fits ? password : '', hashed));
-    if (!equal || !fits || user === undefined || user.passwordHash === '') return undefined;
+    const equal = await this.passwords.compare(password, hashed);
+    if (!equal || user === undefined || user.passwordHash === '') return undefined;
     this.right.set(known, true);
     return user;
-  }
-
-  private async inTurn<T>(action: () => Promise<T>): Promise<T> {
-    if (this.running >= COMPARISONS) {
-      if (this.waiting.length >= MAX_WAITING)
-        throw new ApiError('TOOMANYREQUESTS', { headers: { 'retry-after': '5' } });
-      await new Promise<void>((resolve) => this.waiting.push(resolve));
-    } else {
-      this.running++;
-    }
-    try {
-      return await action();
-    } finally {
-      const next = this.waiting.shift();
-      if (next === undefined) this.running--;
-      else next();
-    }
   }
 
   /** Changes with the password, and does not tell it: a token that carries it is void once the password is another. */
