@@ -58,16 +58,6 @@ export class BlobStorage {
     }
   }
 
-  /** Stores bytes whose digest has been verified. */
-  async put(digest: string, bytes: Uint8Array): Promise<void> {
-    if ((await this.size(digest)) !== bytes.length) await this.data.write(this.path(digest), bytes);
-  }
-
-  /** Takes over a file of verified content, which the disk has. */
-  async adopt(digest: string, file: string): Promise<void> {
-    await this.data.move(file, this.path(digest));
-  }
-
   async remove(digest: string): Promise<boolean> {
     return this.data.remove(this.path(digest));
   }

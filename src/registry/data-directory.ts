@@ -6,8 +6,10 @@
  *     DIR/tmp/                 files in the making; emptied at the start
  *     DIR/blobs/, uploads/, repositories/   see blob-storage.ts, uploads.ts, repository.ts
  */
+
+import { randomUUID } from 'node:crypto';
 import { closeSync, openSync } from 'node:fs';
-import { mkdir, open, readdir, readFile, rename, rm, unlink } from 'node:fs/promises';
+import { mkdir, open, readdir, readFile, rename, rm, unlink, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { addon } from '../native/addon.js';
 import { syncDirectory, writeDurably } from '../oci/durable-file.js';
@@ -16,6 +18,11 @@ import { RegistryError } from './registry-error.js';
 const MARKER = 'orca-registry.json';
 const VERSION = 1;
 const FOLDERS = ['blobs', 'uploads', 'repositories', 'tmp'];
+
+/** A file that gets content, or is made empty unless it is there, or that moves here (the disk has its content). */
+export type Change =
+  | { path: string; content: Uint8Array | undefined; mode?: number }
+  | { path: string; from: string };
 
 export class DataDirectory {
   private constructor(
@@ -69,27 +76,56 @@ export class DataDirectory {
 
   /** Writes a file that appears whole or not at all, with the directories above it. */
   async write(path: string, content: Uint8Array): Promise<void> {
-    await this.makeDirectory(dirname(path));
-    await writeDurably(path, content, this.join('tmp'));
+    await this.apply([{ path, content }]);
   }
 
-  /** Makes an empty file; nothing happens when there is one. */
-  async mark(path: string): Promise<void> {
-    await this.makeDirectory(dirname(path));
+  /**
+   * Makes changes that become visible one after the other, in the order given, and are all on the disk when the
+   * promise resolves. A process that dies has made the first of them and not the others; after a power cut any of
+   * them may be there. The disk is waited for twice, however many they are.
+   */
+  async apply(changes: readonly Change[]): Promise<void> {
+    const staged = await Promise.allSettled(changes.map((change) => this.stage(change)));
+    const directories = new Set<string>();
     try {
-      await (await open(path, 'wx', 0o644)).close();
+      const sources = staged.map((made) => {
+        if (made.status === 'rejected') throw made.reason;
+        return made.value;
+      });
+      for (const [i, { path }] of changes.entries()) {
+        for (const directory of await makeDirectory(dirname(path))) directories.add(directory);
+        const source = sources[i];
+        if (source === undefined) await touch(path);
+        else await rename(source, path);
+        directories.add(dirname(path));
+      }
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === 'EEXIST') return;
+      await this.unstage(staged);
       throw error;
     }
-    await syncDirectory(dirname(path));
+    await Promise.all([...directories].map(syncDirectory));
   }
 
-  /** Gives a file, whose content the disk has already, another name; what had the name is replaced. */
-  async move(from: string, to: string): Promise<void> {
-    await this.makeDirectory(dirname(to));
-    await rename(from, to);
-    await syncDirectory(dirname(to));
+  /** The file that is to get the name; undefined for an empty one, which needs no making. */
+  private async stage(change: Change): Promise<string | undefined> {
+    if ('from' in change) return change.from;
+    if (change.content === undefined) return undefined;
+    const path = this.join('tmp', randomUUID());
+    try {
+      await writeFile(path, change.content, { flag: 'wx', mode: change.mode ?? 0o644, flush: true });
+    } catch (error) {
+      await unlink(path).catch(() => undefined);
+      throw error;
+    }
+    return path;
+  }
+
+  /** Removes what has been made for changes that were not made. */
+  private async unstage(staged: readonly PromiseSettledResult<string | undefined>[]): Promise<void> {
+    for (const made of staged) {
+      const path = made.status === 'fulfilled' ? made.value : undefined;
+      if (path?.startsWith(this.join('tmp'))) await unlink(path).catch(() => undefined);
+    }
   }
 
   /** Removes a file; false when there is none. */
@@ -104,17 +140,28 @@ export class DataDirectory {
     return true;
   }
 
-  private async makeDirectory(path: string): Promise<void> {
-    const first = await mkdir(path, { recursive: true });
-    if (first === undefined) return;
-    for (let made = path; made.length >= first.length; made = dirname(made))
-      await syncDirectory(dirname(made));
-  }
-
   /** Gives the directory free for another process. */
   close(): void {
     if (this.lock !== undefined) closeSync(this.lock);
     this.lock = undefined;
+  }
+}
+
+/** Makes a directory and those above it; gives those in which there is something new. */
+async function makeDirectory(path: string): Promise<string[]> {
+  const first = await mkdir(path, { recursive: true });
+  const changed: string[] = [];
+  if (first === undefined) return changed;
+  for (let made = path; made.length >= first.length; made = dirname(made)) changed.push(dirname(made));
+  return changed;
+}
+
+/** Makes an empty file unless there is a file. */
+async function touch(path: string): Promise<void> {
+  try {
+    await (await open(path, 'wx', 0o644)).close();
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
   }
 }
 

@@ -17,7 +17,7 @@ import { OciError } from '../oci/oci-error.js';
 import { isTag } from '../oci/reference.js';
 import { type RepositoryAttributes, readAttributes, writeAttributes } from './attributes.js';
 import type { BlobStorage } from './blob-storage.js';
-import { type DataDirectory, isMissing, readIfPresent } from './data-directory.js';
+import { type Change, type DataDirectory, isMissing, readIfPresent } from './data-directory.js';
 import type { KeyedLock } from './keyed-lock.js';
 
 /** What a repository knows of a manifest without reading it. */
@@ -70,16 +70,14 @@ export class Repository {
   /** Gives the repository a blob of verified content, which lies in `file` on the disk. */
   async takeBlob(digest: string, file: string): Promise<void> {
     await this.blobs.locks.holding(digest, async () => {
-      await this.blobs.adopt(digest, file);
-      await this.data.mark(this.digestPath('_blobs', digest));
+      await this.data.apply([{ path: this.blobs.path(digest), from: file }, this.link(digest)]);
     });
   }
 
   /** Gives the repository a small blob. Throws nothing when it has it already. */
   async putBlob(digest: string, bytes: Uint8Array): Promise<void> {
     await this.blobs.locks.holding(digest, async () => {
-      await this.blobs.put(digest, bytes);
-      await this.data.mark(this.digestPath('_blobs', digest));
+      await this.data.apply([{ path: this.blobs.path(digest), content: bytes }, this.link(digest)]);
     });
   }
 
@@ -87,9 +85,14 @@ export class Repository {
   async linkBlob(digest: string): Promise<boolean> {
     return this.blobs.locks.holding(digest, async () => {
       if ((await this.blobs.size(digest)) === undefined) return false;
-      await this.data.mark(this.digestPath('_blobs', digest));
+      await this.data.apply([this.link(digest)]);
       return true;
     });
+  }
+
+  /** A blob counts when both its file and this are there, so it does not matter which of them comes first. */
+  private link(digest: string): Change {
+    return { path: this.digestPath('_blobs', digest), content: undefined };
   }
 
   /** False when the repository does not have the blob. */
@@ -120,21 +123,24 @@ export class Repository {
     };
     await this.locks.holding(this.name, async () => {
       await check();
+      const changes: Change[] = [{ path: this.blobs.path(digest), content: bytes }];
+      if (subject !== undefined) {
+        const referrer: Descriptor = {
+          mediaType,
+          digest,
+          size,
+          ...(annotations === undefined ? {} : { annotations }),
+          ...(artifactType === undefined ? {} : { artifactType }),
+        };
+        changes.push({ path: this.referrerPath(subject, digest), content: encode(referrer) });
+      }
+      changes.push({ path: this.digestPath('_manifests', digest), content: encode(record) });
+      const content = Buffer.from(digest);
       await this.blobs.locks.holding(digest, async () => {
-        await this.blobs.put(digest, bytes);
-        if (subject !== undefined) {
-          const referrer: Descriptor = {
-            mediaType,
-            digest,
-            size,
-            ...(annotations === undefined ? {} : { annotations }),
-            ...(artifactType === undefined ? {} : { artifactType }),
-          };
-          await this.data.write(this.referrerPath(subject, digest), encode(referrer));
-        }
-        await this.data.write(this.digestPath('_manifests', digest), encode(record));
+        await this.data.apply(changes);
+        // A tag that is moved loses what it stood for, so the disk must have the manifest first.
+        await this.data.apply(tags.map((tag) => ({ path: this.tagPath(tag), content })));
       });
-      for (const tag of tags) await this.data.write(this.tagPath(tag), Buffer.from(digest));
     });
   }
 

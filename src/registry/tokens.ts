@@ -1,6 +1,5 @@
 /** Bearer tokens: JWTs (RFC 7519) signed with HS256 and a key that lies in the data directory. */
 import { randomBytes } from 'node:crypto';
-import { writeFile } from 'node:fs/promises';
 import { errors, jwtVerify, SignJWT } from 'jose';
 import { type DataDirectory, readIfPresent } from './data-directory.js';
 import { RegistryError } from './registry-error.js';
@@ -50,9 +49,7 @@ export class Tokens {
       );
     }
     const key = randomBytes(KEY_BYTES);
-    const made = data.join('tmp', 'token.key');
-    await writeFile(made, `${key.toString('hex')}\n`, { mode: 0o600, flag: 'wx', flush: true });
-    await data.move(made, path);
+    await data.apply([{ path, content: Buffer.from(`${key.toString('hex')}\n`), mode: 0o600 }]);
     return new Tokens(key, service);
   }
 
