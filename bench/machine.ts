@@ -1,6 +1,6 @@
 /** Facts of the machine, without which a figure says little. */
 import { readFileSync } from 'node:fs';
-import { cpus, release, totalmem } from 'node:os';
+import { cpus, loadavg, release, totalmem } from 'node:os';
 import { run } from '../test/system/command.js';
 
 export interface Machine {
@@ -11,6 +11,8 @@ export interface Machine {
   node: string;
   /** Of the directory that benchmarks work in. */
   fileSystem: string;
+  /** Processes that wanted to run in the minute before: much more than 0 means that others disturb. */
+  load: number;
   /** ISO 8601. */
   date: string;
 }
@@ -24,6 +26,7 @@ export async function machine(directory: string): Promise<Machine> {
     kernel: release(),
     node: process.version,
     fileSystem: fileSystem.trim() === 'ext2/ext3' ? mountedType(directory) : fileSystem.trim(),
+    load: loadavg()[0] ?? 0,
     date: new Date().toISOString(),
   };
 }
