@@ -4,21 +4,30 @@ import { writeFile } from 'node:fs/promises';
 /** One side: a measurement in any unit, of one repetition. */
 export type Side = () => Promise<number>;
 
-/** Measures the sides in turn, `repetitions` times, after one round that does not count. Gives the medians. */
+export interface Measured<Name extends string> {
+  median: Record<Name, number>;
+  /** Median over the rounds of one side ÷ the other: what disturbs a whole round cancels out. */
+  ratio(of: Name, to: Name): number;
+}
+
+/** Measures the sides in turn, `repetitions` times, after one round that does not count. */
 export async function interleaved<Name extends string>(
   sides: Record<Name, Side>,
   repetitions: number,
-): Promise<Record<Name, number>> {
+): Promise<Measured<Name>> {
   const names = Object.keys(sides) as Name[];
-  const results = new Map<Name, number[]>(names.map((name) => [name, []]));
-  for (let round = -1; round < repetitions; round++) {
+  const rounds: Record<Name, number>[] = [];
+  for (let number = -1; number < repetitions; number++) {
+    const round = {} as Record<Name, number>;
     // The order alternates, so that neither side always follows the other.
-    for (const name of round % 2 === 0 ? names : names.toReversed()) {
-      const result = await sides[name]();
-      if (round >= 0) results.get(name)!.push(result);
-    }
+    for (const name of number % 2 === 0 ? names : names.toReversed()) round[name] = await sides[name]();
+    if (number >= 0) rounds.push(round);
   }
-  return Object.fromEntries(names.map((name) => [name, median(results.get(name)!)])) as Record<Name, number>;
+  const medians = names.map((name) => [name, median(rounds.map((round) => round[name]))]);
+  return {
+    median: Object.fromEntries(medians),
+    ratio: (of, to) => median(rounds.map((round) => round[of] / round[to])),
+  };
 }
 
 export function median(values: readonly number[]): number {

@@ -52,11 +52,13 @@ export const workload: Workload = {
       repetitions * 3,
     );
     const ms = (time: number) => (time * 1000).toFixed(0);
-    note(`milliseconds: Orca ${ms(took.orca)}, local disk ${ms(took.local)}, overlay ${ms(took.overlay)}`);
+    note(
+      `milliseconds: Orca ${ms(took.median.orca)}, local disk ${ms(took.median.local)}, overlay ${ms(took.median.overlay)}`,
+    );
     return {
-      warm_start_ms: took.orca * 1000,
-      warm_start_time_vs_ext4: took.orca / took.local,
-      warm_start_time_vs_overlayfs: took.orca / took.overlay,
+      warm_start_ms: took.median.orca * 1000,
+      warm_start_time_vs_ext4: took.ratio('orca', 'local'),
+      warm_start_time_vs_overlayfs: took.ratio('orca', 'overlay'),
     };
   },
 };
