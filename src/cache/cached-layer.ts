@@ -25,14 +25,14 @@ export class CachedLayer {
   readonly overdue = new Map<number, number>();
   /** When each block group was last filled or missed, in milliseconds since 1970. */
   readonly lastUse: Float64Array;
-  readonly #makeRoom: (bytes: number) => Promise<void>;
+  readonly #makeRoom: (bytes: number) => Promise<() => void>;
   readonly #controller = new AbortController();
 
-  /** `lastUse`: of the whole layer, before this process opened it. `makeRoom` resolves always, evicting if it can. */
+  /** `lastUse`: of the whole layer, before this process opened it. `makeRoom` is that of Eviction. */
   constructor(
     digests: BlockDigests,
     blockFile: BlockFile,
-    options: { dataPath: string; lastUse: number; makeRoom: (bytes: number) => Promise<void> },
+    options: { dataPath: string; lastUse: number; makeRoom: (bytes: number) => Promise<() => void> },
   ) {
     this.digests = digests;
     this.blockFile = blockFile;
@@ -61,9 +61,10 @@ export class CachedLayer {
     return this.blockFile.has(block) || (this.blockFile.suspect && this.blockFile.wasPresent(block));
   }
 
-  async makeRoom(block: number, bytes: number): Promise<void> {
+  /** Room for a block in the cache file; what it resolves with is to be called when the block has been written. */
+  async makeRoom(block: number, bytes: number): Promise<() => void> {
     this.lastUse[Math.floor(block / blocksPerGroup(this.digests.blockSize))] = Date.now();
-    await this.#makeRoom(bytes);
+    return this.#makeRoom(bytes);
   }
 
   /** True of a group with a block that somebody waits for. */

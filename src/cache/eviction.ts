@@ -39,6 +39,9 @@ export class Eviction {
   readonly #openLayers: ReadonlyMap<string, CachedLayer>;
   readonly #log: Logger;
   #pass: Promise<void> | undefined;
+  /** Bytes that were promised room and may not be on the disk yet, and all that ever were. */
+  #promised = 0;
+  #everPromised = 0;
 
   /** `openLayers`: by the hex digits of their file names. */
   constructor(
@@ -55,8 +58,11 @@ export class Eviction {
     this.#log = logger;
   }
 
-  /** Resolves when `bytes` more fit under the limit, or cannot be made to fit. Never rejects. */
-  async makeRoom(bytes: number): Promise<void> {
+  /**
+   * Resolves when `bytes` more fit under the limit, or cannot be made to fit, with a function that is to be called
+   * when they have been written. Never rejects.
+   */
+  async makeRoom(bytes: number): Promise<() => void> {
     while (this.used + bytes > this.limit) {
       if (this.#pass === undefined) {
         this.#pass = this.#evict(this.limit * LOW_WATER - bytes);
@@ -67,16 +73,21 @@ export class Eviction {
       await this.#pass;
     }
     this.used += bytes;
+    this.#promised += bytes;
+    this.#everPromised += bytes;
+    return () => {
+      this.#promised -= bytes;
+    };
   }
 
-  /** Counts what is there, since other processes fill the cache as well. */
+  /** Counts what is there and what is on its way, since other processes fill the cache as well. */
   async measure(): Promise<void> {
-    let used = 0;
+    let used = this.#promised - this.#everPromised;
     for (const hex of await this.#files()) {
       const found = await stat(join(this.#layers, `${hex}.data`)).catch(() => undefined);
       used += (found?.blocks ?? 0) * 512;
     }
-    this.used = used;
+    this.used = used + this.#everPromised;
   }
 
   /** Evicts `bytes`, whatever the limit. Never rejects. */

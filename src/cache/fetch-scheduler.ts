@@ -274,7 +274,7 @@ export class FetchScheduler {
 
   async #put(want: Want, bytes: Uint8Array): Promise<void> {
     const { layer, block } = want;
-    await layer.makeRoom(block, bytes.length);
+    const written = await layer.makeRoom(block, bytes.length);
     // Before put(): a READ that misses the block again from now on asks for it anew.
     layer.wants.delete(block);
     try {
@@ -282,6 +282,8 @@ export class FetchScheduler {
     } catch (error) {
       this.stats.blocksUncached += 1;
       this.#reportDisk(error as NodeJS.ErrnoException, layer);
+    } finally {
+      written();
     }
   }
 

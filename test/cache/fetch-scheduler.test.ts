@@ -16,7 +16,7 @@ class Rig {
   readonly file: MemoryBlockFile;
   readonly layer: CachedLayer;
   readonly states: SourceState[];
-  makeRoom: () => Promise<void> = async () => undefined;
+  makeRoom: () => Promise<() => void> = async () => () => undefined;
   readonly #waiting = new Map<number, ((answer: Buffer | number) => void)[]>();
 
   constructor(
@@ -323,7 +323,7 @@ test('a defect is EIO and a log line, and the scheduler goes on', async (t) => {
   };
   t.is(await rig.read(2, 2), EIO);
   t.regex(rig.log[0] ?? '', /defect in the fetch scheduler: Error: no such thing can happen/);
-  rig.makeRoom = async () => undefined;
+  rig.makeRoom = async () => () => undefined;
   t.deepEqual(await rig.read(2, 2), rig.expected(2, 2));
 });
 

@@ -1,6 +1,17 @@
 import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdir, mkdtemp, open, readFile, realpath, rm, statfs, writeFile } from 'node:fs/promises';
+import {
+  mkdir,
+  mkdtemp,
+  open,
+  readdir,
+  readFile,
+  realpath,
+  rm,
+  stat,
+  statfs,
+  writeFile,
+} from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -342,6 +353,17 @@ test('a cache disk that is full keeps nobody from reading, and is one warning', 
   }
 });
 
+/** What a file system takes for its own map of a sparse file, which no limit can foresee. */
+const EXTENT_BLOCKS = 64 << 10;
+
+async function bytesOnDisk(directory: string): Promise<number> {
+  let bytes = 0;
+  for (const name of await readdir(directory)) {
+    if (name.endsWith('.data')) bytes += (await stat(join(directory, name))).blocks * 512;
+  }
+  return bytes;
+}
+
 test('the cache stays under its limit while an image larger than that is read', async (t) => {
   const limit = 64 << 20;
   const files: Record<string, Buffer> = {};
@@ -351,8 +373,8 @@ test('the cache stays under its limit while an image larger than that is read', 
   const mount = await mountAtName(t.context, cache, 'a');
   for (const [path, bytes] of Object.entries(files)) {
     t.true((await readMounted(mount, path)).equals(bytes), path);
-    await cache.eviction.measure();
-    t.true(cache.eviction.used <= limit, `${cache.eviction.used}`);
+    const used = await bytesOnDisk(join(cache.directory, 'layers'));
+    t.true(used <= limit + EXTENT_BLOCKS, `${used}`);
   }
   t.true(cache.eviction.bytesEvicted > 32 << 20);
   for (const path of ['part0', 'part11']) {
