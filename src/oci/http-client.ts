@@ -4,8 +4,9 @@
  */
 import { isIP } from 'node:net';
 import { rootCertificates } from 'node:tls';
-import { Agent, type Dispatcher, EnvHttpProxyAgent } from 'undici';
+import type { Agent, Dispatcher } from 'undici';
 import { networkError, RegistryError, shownUrl } from './registry-error.js';
+import { createAgent, createProxyAgent } from './undici.js';
 
 export interface TlsTrust {
   /** PEM certificates that are trusted beside those that Node ships. */
@@ -92,8 +93,8 @@ export class HttpClient {
     const noProxy = env['no_proxy'] || env['NO_PROXY'] || '';
     this.#dispatcher =
       httpProxy === '' && httpsProxy === ''
-        ? new Agent(agent)
-        : new EnvHttpProxyAgent({ ...agent, requestTls: connect, httpProxy, httpsProxy, noProxy });
+        ? createAgent(agent)
+        : createProxyAgent({ ...agent, requestTls: connect, httpProxy, httpsProxy, noProxy });
   }
 
   /** The answer, whatever its status, after redirects. Throws RegistryError, or the reason of the signal. */

@@ -133,7 +133,8 @@ function artifactFields(json: JsonObject): Pick<Manifest, 'artifactType' | 'subj
   };
 }
 
-function decodeDescriptor(json: JsonObject): Descriptor {
+/** A descriptor inside another document (descriptor.md). Throws what `json` throws. */
+export function decodeDescriptor(json: JsonObject): Descriptor {
   const mediaType = json.requiredString('mediaType');
   if (!MEDIA_TYPE_GRAMMAR.test(mediaType))
     throw json.error('mediaType', `${printable(mediaType)} is malformed`);

@@ -8,17 +8,12 @@ import { dockerCredentials } from './docker-config.js';
 import type { HttpTimeouts } from './http-client.js';
 import type { Reference } from './reference.js';
 import { type EndpointOptions, RegistryEndpoint } from './registry-endpoint.js';
+import { type TrustOptions } from './registry-trust.js';
 import { Repository } from './repository.js';
 
-export interface RegistryClientOptions extends HttpTimeouts {
+export interface RegistryClientOptions extends HttpTimeouts, TrustOptions {
   /** Default: Docker's configuration, and that of Podman. */
   credentials?: CredentialFinder;
-  /** Registries (`host[:port]`) that may speak plain http or have any certificate; `*` is all of them. */
-  insecure?: readonly string[];
-  /** PEM file of CAs that are trusted for every registry, beside certs.d. */
-  caFile?: string;
-  /** Default /etc/docker/certs.d. */
-  certsDirectory?: string;
   /** URLs of mirrors that are asked first, by registry (`docker.io`, `host:port`, or `*`). */
   mirrors?: Readonly<Record<string, readonly string[]>>;
   env?: NodeJS.ProcessEnv;
@@ -45,6 +40,12 @@ export class RegistryClient {
     return new Repository({ domain, path, upstream, mirrors: mirrored, logger });
   }
 
+  /** How other hosts than the registry are spoken to, on its behalf. */
+  get transport(): HttpTimeouts & TrustOptions & { env: NodeJS.ProcessEnv } {
+    const { credentials: _, mirrors: __, logger: ___, ...transport } = this.#options;
+    return { env: process.env, ...transport };
+  }
+
   /** Ends what is under way. */
   async close(): Promise<void> {
     await Promise.all([...this.#endpoints.values()].map((endpoint) => endpoint.close()));
@@ -60,12 +61,11 @@ export class RegistryClient {
     const key = JSON.stringify([domain, place]);
     const known = this.#endpoints.get(key);
     if (known !== undefined) return known;
-    const { insecure = [], env = process.env, credentials = dockerCredentials({ env }) } = this.#options;
+    const { env = process.env, credentials = dockerCredentials({ env }) } = this.#options;
     const endpoint = new RegistryEndpoint({
       ...this.#options,
       domain,
       ...place,
-      insecure: insecure.includes('*') || insecure.includes(domain),
       credentials,
       env,
     });

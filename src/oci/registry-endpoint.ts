@@ -7,24 +7,20 @@ import type { CredentialFinder } from './credentials.js';
 import type { ErrorCodeName } from './error-codes.js';
 import { HttpClient, type HttpResponse, type HttpTimeouts, isLoopback } from './http-client.js';
 import { RegistryError, responseError } from './registry-error.js';
-import { hostCertificates, readPem } from './registry-trust.js';
+import { isInsecure, type TrustOptions, trustFor } from './registry-trust.js';
 
 /** An error body with the status of every layer of an image. */
 const MAX_ERROR_BODY = 1 << 20;
 /** Refusals that one request may answer: an old token, and a scope that was too narrow. */
 const MAX_RENEWALS = 2;
 
-export interface EndpointOptions extends HttpTimeouts {
+export interface EndpointOptions extends HttpTimeouts, TrustOptions {
   /** `host[:port]`, by which users name it and log in. */
   domain: string;
   /** Host and port of the API, where they differ from `domain`; or a whole URL with scheme and path, of a mirror. */
   url?: string;
   /** The registry that this is a mirror of; told to it as containerd does (`ns=docker.io`). */
   mirrorOf?: string;
-  /** May speak plain http, or have any certificate. Loopback always may, as with Docker. */
-  insecure?: boolean;
-  caFile?: string;
-  certsDirectory?: string;
   credentials: CredentialFinder;
   env?: NodeJS.ProcessEnv;
   connections?: number;
@@ -71,7 +67,7 @@ export class RegistryEndpoint {
         `${options.domain} is not a registry: write HOST[:PORT] or an http URL`,
       );
     }
-    this.#mayBePlain = options.insecure === true || isLoopback(new URL(text).hostname);
+    this.#mayBePlain = isInsecure(new URL(text).host, options) || isInsecure(options.domain, options);
   }
 
   /** A URL that an earlier answer came from, asked without authorization; for storage that a registry redirects to. */
@@ -134,15 +130,13 @@ export class RegistryEndpoint {
   }
 
   async #open(): Promise<Connection> {
-    const { url = this.domain, certsDirectory, caFile, env = process.env } = this.#options;
-    const host = new URL(url.includes('://') ? url : `https://${url}`).host;
-    const trust = await hostCertificates(this.domain, certsDirectory);
-    const ca = [...(trust.ca ?? []), ...(caFile === undefined ? [] : [await readPem(caFile)])];
+    const { url = this.domain, env = process.env } = this.#options;
+    const { host, hostname } = new URL(url.includes('://') ? url : `https://${url}`);
     const http = new HttpClient({
       ...this.#options,
-      tls: { ...trust, ca, unverified: this.#mayBePlain },
+      tls: { ...(await trustFor(this.domain, this.#options)), unverified: this.#mayBePlain },
       // As with Go's programs, no proxy stands between a host and itself.
-      env: isLoopback(host.replace(/:\d+$/, '')) ? {} : env,
+      env: isLoopback(hostname) ? {} : env,
     });
     try {
       const base = url.includes('://')

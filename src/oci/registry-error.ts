@@ -10,8 +10,8 @@ export interface RegistryErrorOptions {
   status?: number;
   /** Milliseconds that the server asks to wait (Retry-After). */
   retryAfter?: number;
-  /** `detail` of the distribution API's error body: of unknown shape. */
-  detail?: unknown;
+  /** The code that the registry's error body gives, known to us or not. */
+  declared?: string;
 }
 
 /**
@@ -25,13 +25,13 @@ export interface RegistryErrorOptions {
 export class RegistryError extends OciError {
   readonly status: number | undefined;
   readonly retryAfter: number | undefined;
-  readonly detail: unknown;
+  readonly declared: string | undefined;
 
   constructor(code: string, message: string, options: RegistryErrorOptions = {}) {
     super(code, message, options);
     this.status = options.status;
     this.retryAfter = options.retryAfter;
-    this.detail = options.detail;
+    this.declared = options.declared;
   }
 }
 
@@ -160,7 +160,7 @@ export function responseError(
     status,
     retryable: isRetryableStatus(status),
     ...(retryAfter === undefined ? {} : { retryAfter }),
-    ...(item?.detail === undefined ? {} : { detail: item.detail }),
+    ...(item === undefined ? {} : { declared: item.code }),
   });
 }
 
@@ -180,9 +180,9 @@ function errorItems(body: Uint8Array): ErrorItem[] {
   const errors = (document as { errors?: unknown } | null)?.errors;
   if (!Array.isArray(errors)) return [];
   return errors.slice(0, 16).flatMap((item: unknown) => {
-    const { code, message, detail } = (item ?? {}) as Record<string, unknown>;
+    const { code, message } = (item ?? {}) as Record<string, unknown>;
     if (typeof code !== 'string') return [];
-    return [{ code, ...(typeof message === 'string' ? { message } : {}), detail }];
+    return [{ code, ...(typeof message === 'string' ? { message } : {}) }];
   });
 }
 

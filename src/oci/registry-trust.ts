@@ -1,7 +1,7 @@
 /** Whom to trust as a registry: certificates of Docker's directory layout, and which registries need none. */
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { TlsTrust } from './http-client.js';
+import { isLoopback, type TlsTrust } from './http-client.js';
 import { RegistryError } from './registry-error.js';
 
 /** Docker's (docs: "Verify repository client with certificates"): a folder per `host[:port]`. */
@@ -38,4 +38,26 @@ export async function readPem(path: string): Promise<string> {
     throw new RegistryError('INVALID_CONFIG', `${path}: not a PEM file`);
   }
   return text;
+}
+
+export interface TrustOptions {
+  /** Registries (`host[:port]`) that may speak plain http or have any certificate; `*` is all of them. */
+  insecure?: readonly string[];
+  /** PEM file of CAs that are trusted for every host, beside certs.d. */
+  caFile?: string;
+  /** Default /etc/docker/certs.d. */
+  certsDirectory?: string;
+}
+
+/** True of a host (`name[:port]`) that may do without TLS: those of the list, and as with Docker all of loopback. */
+export function isInsecure(host: string, { insecure = [] }: TrustOptions = {}): boolean {
+  const { hostname } = new URL(`http://${host}`);
+  return isLoopback(hostname) || insecure.includes('*') || insecure.includes(host);
+}
+
+/** What is trusted of a host. Throws RegistryError INVALID_CONFIG. */
+export async function trustFor(host: string, options: TrustOptions = {}): Promise<TlsTrust> {
+  const trust = await hostCertificates(host, options.certsDirectory);
+  const ca = [...(trust.ca ?? []), ...(options.caFile === undefined ? [] : [await readPem(options.caFile)])];
+  return { ...trust, ca, unverified: isInsecure(host, options) };
 }
