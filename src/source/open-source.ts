@@ -13,7 +13,7 @@ export interface OpenSourceOptions {
   logger?: Logger;
 }
 
-/** `file:DIR`, `file:///DIR`, `smb://HOST[:PORT]/SHARE[/PATH]`, or a path. Throws SourceError INVALID_URL and SmbError. */
+/** `file:DIR`, `file:///DIR`, `smb://HOST[:PORT]/SHARE[/PATH]`, `https://HOST[:PORT]/PATH`, or a path. Throws SourceError INVALID_URL and SmbError. */
 export async function openSource(store: string, options: OpenSourceOptions = {}): Promise<Source> {
   const scheme = /^([a-z][a-z0-9+.-]*):/i.exec(store)?.[1]?.toLowerCase();
   if (scheme === 'smb') return openSmb(store, options);
@@ -22,6 +22,7 @@ export async function openSource(store: string, options: OpenSourceOptions = {})
     if (path === '') throw invalid('file: without a directory');
     return new FileSource(path);
   }
+  if (scheme === 'https' || scheme === 'http') return openHttps(store, options);
   if (scheme !== undefined && store.includes('://'))
     throw invalid(`stores of the kind ${scheme}: cannot be read`);
   if (store === '') throw invalid('no store is named');
@@ -51,9 +52,28 @@ async function openSmb(store: string, options: OpenSourceOptions): Promise<Sourc
   }
 }
 
+/** Name and password in the URL are sent as Basic. The client is loaded when it is needed, as that of SMB. */
+async function openHttps(store: string, { env }: OpenSourceOptions): Promise<Source> {
+  if (!URL.canParse(store)) throw invalid('not a URL');
+  const { host, username, password } = new URL(store);
+  const [{ HttpsSource }, { trustFor }, { RegistryCredentials }] = await Promise.all([
+    import('./https-source.js'),
+    import('../oci/registry-trust.js'),
+    import('../oci/credentials.js'),
+  ]);
+  const user = { username: decodeURIComponent(username), password: decodeURIComponent(password) };
+  const header = username === '' ? undefined : new RegistryCredentials(user).basic;
+  return new HttpsSource({
+    url: store,
+    tls: await trustFor(host),
+    authorization: async () => header,
+    ...(env === undefined ? {} : { env }),
+  });
+}
+
 function invalid(why: string): SourceError {
   return new SourceError(
     'INVALID_URL',
-    `${why}: a store is a directory, file:DIR, or smb://HOST[:PORT]/SHARE[/PATH]`,
+    `${why}: a store is a directory, file:DIR, smb://HOST[:PORT]/SHARE[/PATH] or https://HOST[:PORT]/PATH`,
   );
 }

@@ -6,12 +6,9 @@
  */
 import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { bytesReader, ErofsImage } from '../erofs/reader.js';
-import { type LayerDigests, parseTeleportArtifact } from '../image/artifact.js';
 import {
   blobPath,
   checkMarker,
-  diffIDHex,
   emptyCatalog,
   INDEX_PATH,
   MARKER_PATH,
@@ -23,30 +20,12 @@ import {
   withImage,
 } from '../image/catalog.js';
 import { ImageError } from '../image/image-error.js';
-import { BlockDigests } from '../layer/block-digests.js';
-import { isDigest, parseDigest, verifyBytes } from '../oci/digest.js';
-import { type ImageConfig, parseImageConfig } from '../oci/image-config.js';
-import { type Descriptor, encodeIndex, MAX_MANIFEST_BYTES, parseManifest } from '../oci/manifest.js';
-import { BlobCache } from './blob-cache.js';
+import { isDigest, parseDigest } from '../oci/digest.js';
+import { type Descriptor, encodeIndex } from '../oci/manifest.js';
+import { assembleImage, type RemoteImage } from './image-assembly.js';
 import { type Source, SourceError } from './source.js';
 
-export interface RemoteLayer {
-  diffID: string;
-  /** Bytes of the layer VHD, footer included. */
-  size: number;
-  digests: BlockDigests;
-}
-
-export interface RemoteImage {
-  manifestDigest: string;
-  /** What it was asked for by. */
-  name: string;
-  config: ImageConfig;
-  /** The image index, a file in the cache. */
-  indexPath: string;
-  /** In the order of the image index's device table. */
-  devices: RemoteLayer[];
-}
+export type { RemoteImage, RemoteLayer } from './image-assembly.js';
 
 /**
  * Loads an image by name or digest. Throws ImageError NOT_FOUND (naming images that are there), NOT_EXPANDED,
@@ -59,7 +38,6 @@ export async function loadImage(
   cacheDir: string,
   signal?: AbortSignal,
 ): Promise<RemoteImage> {
-  await mkdir(join(cacheDir, 'blobs', 'sha256'), { recursive: true, mode: 0o700 });
   await mkdir(join(cacheDir, 'images'), { recursive: true, mode: 0o700 });
   return new Loader(source, nameOrDigest, cacheDir, signal).load();
 }
@@ -74,14 +52,12 @@ class Loader {
   readonly #source: Source;
   readonly #name: string;
   readonly #cacheDir: string;
-  readonly #blobs: BlobCache;
   readonly #signal: AbortSignal | undefined;
 
   constructor(source: Source, name: string, cacheDir: string, signal: AbortSignal | undefined) {
     this.#source = source;
     this.#name = name;
     this.#cacheDir = cacheDir;
-    this.#blobs = new BlobCache(cacheDir);
     this.#signal = signal;
   }
 
@@ -101,56 +77,13 @@ class Loader {
     return image;
   }
 
-  async #load(found: Found): Promise<RemoteImage> {
-    const [manifestBytes, artifactBytes] = await Promise.all([
-      this.#blob(found.manifest, 'manifest', MAX_MANIFEST_BYTES),
-      this.#blob(found.artifact, 'teleport artifact', MAX_MANIFEST_BYTES),
-    ]);
-    const what = `teleport artifact of ${this.#name}`;
-    const manifest = parseManifest(manifestBytes, `manifest of ${this.#name}`);
-    const artifact = parseTeleportArtifact(artifactBytes, what);
-    if (artifact.subject.digest !== found.manifest.digest) {
-      throw new ImageError(
-        'INVALID_ARTIFACT',
-        `${what} belongs to ${artifact.subject.digest}: expand the image again`,
-      );
-    }
-    const [configBytes, indexBytes, ...devices] = await Promise.all([
-      this.#blob(manifest.config, 'image config', MAX_MANIFEST_BYTES),
-      this.#blob(artifact.imageIndex, 'image index', artifact.imageIndex.size),
-      ...artifact.digests.map((layer) => this.#device(layer)),
-    ]);
-    const config = parseImageConfig(configBytes, `config of ${this.#name}`);
-    // The session takes devices by their place alone; what stands there must be the layer that is meant.
-    const mapped = ErofsImage.open(bytesReader(indexBytes), indexBytes.length).devices.map(({ tag }) => tag);
-    const diffIDs = devices.map((device) => device.diffID);
-    if (
-      mapped.join() !== diffIDs.map(diffIDHex).join() ||
-      diffIDs.join() !== [...new Set(config.diffIDs)].join()
-    ) {
-      throw new ImageError(
-        'INVALID_ARTIFACT',
-        `${what} has other layers than the image: expand the image again`,
-      );
-    }
-    return {
-      manifestDigest: found.manifest.digest,
+  #load(found: Found): Promise<RemoteImage> {
+    return assembleImage({
+      ...found,
       name: this.#name,
-      config,
-      indexPath: this.#blobs.path(artifact.imageIndex.digest),
-      devices,
-    };
-  }
-
-  async #device({ diffID, descriptor }: LayerDigests): Promise<RemoteLayer> {
-    const digests = BlockDigests.decode(await this.#blob(descriptor, 'block digests', descriptor.size));
-    if (digests.diffID !== diffID) {
-      throw new ImageError(
-        'INVALID_ARTIFACT',
-        `block digests of layer ${diffID} are those of ${digests.diffID}: expand the image again`,
-      );
-    }
-    return { diffID, size: digests.size, digests };
+      cacheDir: this.#cacheDir,
+      fetch: (descriptor, what) => this.#fetch(descriptor, what),
+    });
   }
 
   async #lookUp(): Promise<Found> {
@@ -180,26 +113,14 @@ class Loader {
     }
   }
 
-  async #blob(descriptor: Descriptor, kind: string, maxBytes: number): Promise<Uint8Array> {
-    const { digest, size } = descriptor;
-    const what = `${kind} of ${this.#name}`;
-    if (size > maxBytes)
-      throw new ImageError('TOO_LARGE', `${what} has ${size} bytes, more than ${maxBytes}`);
-    // Of what is kept here only sha256 names are made.
-    const kept = parseDigest(digest).algorithm === 'sha256';
-    const cached = kept ? await this.#blobs.read(descriptor, what) : undefined;
-    if (cached !== undefined) return cached;
-    let bytes: Uint8Array;
+  async #fetch({ digest, size }: Descriptor, what: string): Promise<Uint8Array> {
     try {
-      bytes = await this.#source.readFile(blobPath(digest), size, this.#signal);
+      return await this.#source.readFile(blobPath(digest), size, this.#signal);
     } catch (cause) {
       if (!(cause instanceof SourceError) || cause.code !== 'NOT_FOUND') throw cause;
       const message = `store ${this.#source.location} lacks the ${what} (${digest}): expand the image again`;
       throw new ImageError('INVALID_STORE', message, { cause });
     }
-    verifyBytes(bytes, descriptor, what);
-    if (kept) await this.#blobs.write(digest, bytes);
-    return bytes;
   }
 
   /** What an earlier load of the same digest found in the catalog. */

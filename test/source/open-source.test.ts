@@ -22,8 +22,16 @@ test('smb:// is a share, and what is shown of it has no user and no password', a
   await source.close();
 });
 
+test('https:// is a web server, and what is shown of it has no user and no password', async (t) => {
+  const source = await openSource('https://me:se%40cret@fileserver:8443/store', { env: {} });
+  t.is(source.kind, 'https');
+  t.is(source.location, 'https://fileserver:8443/store');
+  t.false(/cret|me:/.test(inspect(source, { depth: 9, showHidden: true })));
+  await source.close();
+});
+
 test('a store of no known kind is INVALID_URL and says what is', async (t) => {
-  for (const store of ['', 'file:', 's3://bucket/x', 'smb://host', 'smb://user:secret@host/']) {
+  for (const store of ['', 'file:', 's3://bucket/x', 'http://host/store', 'smb://host', 'smb://user:secret@host/']) {
     const error = await t.throwsAsync(openSource(store, { env: {} }), { instanceOf: SourceError });
     t.is(error?.code, 'INVALID_URL');
     t.false(error?.message.includes('secret'));

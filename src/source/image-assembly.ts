@@ -1,0 +1,141 @@
+/**
+ * An image put together from its manifest, its teleport artifact and the blobs that these list, wherever they come
+ * from: a store by its catalog, or a registry by its mount API.
+ *
+ * Every blob is verified by size and digest, whether it is fetched or lies in CACHE/blobs.
+ */
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { bytesReader, ErofsImage } from '../erofs/reader.js';
+import { type LayerDigests, parseTeleportArtifact } from '../image/artifact.js';
+import { diffIDHex } from '../image/catalog.js';
+import { ImageError } from '../image/image-error.js';
+import { BlockDigests } from '../layer/block-digests.js';
+import { parseDigest, verifyBytes } from '../oci/digest.js';
+import { type ImageConfig, parseImageConfig } from '../oci/image-config.js';
+import { type Descriptor, MAX_MANIFEST_BYTES, parseManifest } from '../oci/manifest.js';
+import { BlobCache } from './blob-cache.js';
+
+export interface RemoteLayer {
+  diffID: string;
+  /** Bytes of the layer VHD, footer included. */
+  size: number;
+  digests: BlockDigests;
+}
+
+export interface RemoteImage {
+  manifestDigest: string;
+  /** What it was asked for by. */
+  name: string;
+  config: ImageConfig;
+  /** The image index, a file in the cache. */
+  indexPath: string;
+  /** In the order of the image index's device table. */
+  devices: RemoteLayer[];
+}
+
+export interface AssemblyOptions {
+  /** For messages: what the image was asked for by. */
+  name: string;
+  manifest: Descriptor;
+  /** Of the teleport artifact. */
+  artifact: Descriptor;
+  /** Gets a blob or manifest of descriptor.size bytes, which is verified here. `what` names it. */
+  fetch(descriptor: Descriptor, what: string): Promise<Uint8Array>;
+  cacheDir: string;
+}
+
+/**
+ * Throws ImageError INVALID_ARTIFACT or TOO_LARGE, OciError, ErofsError and LayerError for documents and blobs that
+ * are malformed or do not match their digest, SourceError CACHE_UNWRITABLE, and what `fetch` throws.
+ */
+export async function assembleImage(options: AssemblyOptions): Promise<RemoteImage> {
+  await mkdir(join(options.cacheDir, 'blobs', 'sha256'), { recursive: true, mode: 0o700 });
+  return new Assembly(options).image();
+}
+
+class Assembly {
+  readonly #options: AssemblyOptions;
+  readonly #blobs: BlobCache;
+
+  constructor(options: AssemblyOptions) {
+    this.#options = options;
+    this.#blobs = new BlobCache(options.cacheDir);
+  }
+
+  async image(): Promise<RemoteImage> {
+    const { name, ...found } = this.#options;
+    const [manifestBytes, artifactBytes] = await allEnded([
+      this.#blob(found.manifest, 'manifest', MAX_MANIFEST_BYTES),
+      this.#blob(found.artifact, 'teleport artifact', MAX_MANIFEST_BYTES),
+    ]);
+    const what = `teleport artifact of ${name}`;
+    const manifest = parseManifest(manifestBytes, `manifest of ${name}`);
+    const artifact = parseTeleportArtifact(artifactBytes, what);
+    if (artifact.subject.digest !== found.manifest.digest) {
+      throw new ImageError(
+        'INVALID_ARTIFACT',
+        `${what} belongs to ${artifact.subject.digest}: expand the image again`,
+      );
+    }
+    const [configBytes, indexBytes, ...devices] = await allEnded([
+      this.#blob(manifest.config, 'image config', MAX_MANIFEST_BYTES),
+      this.#blob(artifact.imageIndex, 'image index', artifact.imageIndex.size),
+      ...artifact.digests.map((layer) => this.#device(layer)),
+    ]);
+    const config = parseImageConfig(configBytes, `config of ${name}`);
+    // The session takes devices by their place alone; what stands there must be the layer that is meant.
+    const mapped = ErofsImage.open(bytesReader(indexBytes), indexBytes.length).devices.map(({ tag }) => tag);
+    const diffIDs = devices.map((device) => device.diffID);
+    if (
+      mapped.join() !== diffIDs.map(diffIDHex).join() ||
+      diffIDs.join() !== [...new Set(config.diffIDs)].join()
+    ) {
+      throw new ImageError(
+        'INVALID_ARTIFACT',
+        `${what} has other layers than the image: expand the image again`,
+      );
+    }
+    return {
+      manifestDigest: found.manifest.digest,
+      name,
+      config,
+      indexPath: this.#blobs.path(artifact.imageIndex.digest),
+      devices,
+    };
+  }
+
+  async #device({ diffID, descriptor }: LayerDigests): Promise<RemoteLayer> {
+    const digests = BlockDigests.decode(await this.#blob(descriptor, 'block digests', descriptor.size));
+    if (digests.diffID !== diffID) {
+      throw new ImageError(
+        'INVALID_ARTIFACT',
+        `block digests of layer ${diffID} are those of ${digests.diffID}: expand the image again`,
+      );
+    }
+    return { diffID, size: digests.size, digests };
+  }
+
+  async #blob(descriptor: Descriptor, kind: string, maxBytes: number): Promise<Uint8Array> {
+    const { digest, size } = descriptor;
+    const what = `${kind} of ${this.#options.name}`;
+    if (size > maxBytes)
+      throw new ImageError('TOO_LARGE', `${what} has ${size} bytes, more than ${maxBytes}`);
+    // Of what is kept here only sha256 names are made.
+    const kept = parseDigest(digest).algorithm === 'sha256';
+    const cached = kept ? await this.#blobs.read(descriptor, what) : undefined;
+    if (cached !== undefined) return cached;
+    const bytes = await this.#options.fetch(descriptor, what);
+    verifyBytes(bytes, descriptor, what);
+    if (kept) await this.#blobs.write(digest, bytes);
+    return bytes;
+  }
+}
+
+/** Promise.all that rejects only when nothing is under way any more, so that no file is written after a failure. */
+async function allEnded<T extends readonly unknown[]>(
+  promises: readonly [...{ [K in keyof T]: Promise<T[K]> }],
+): Promise<T> {
+  await Promise.allSettled(promises);
+  return (await Promise.all(promises)) as unknown as T;
+}

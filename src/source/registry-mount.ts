@@ -1,0 +1,116 @@
+/** What a registry's mount API says of one image, and says again when a token has run out. */
+import { headerOf } from '../oci/http-client.js';
+import { RegistryError } from '../oci/registry-error.js';
+import type { Repository } from '../oci/repository.js';
+import {
+  checkManifest,
+  type HttpsTransport,
+  type LayerProgress,
+  MAX_DESCRIPTION_BYTES,
+  type MountDescription,
+  parseLayerProgress,
+  parseMountDescription,
+  type StoreToken,
+  type TransportKind,
+} from './mount-description.js';
+import { SourceError } from './source.js';
+
+export interface MountOptions {
+  /** Where this host is, as the registry names regions. */
+  region?: string;
+  /** What this host can use; all by default. */
+  transports?: readonly TransportKind[];
+}
+
+export type MountAnswer =
+  | { state: 'ready'; description: MountDescription }
+  | { state: 'expanding'; layers: LayerProgress[] }
+  /** The registry has no mount API, or the repository is not enabled. */
+  | { state: 'unknown' };
+
+/** Statuses that a registry without the mount API answers to its path. */
+const NO_API = [404, 405, 501];
+/** A token that is refused is not renewed more often, since many reads are refused at the same time. */
+const RENEWAL_PAUSE_MS = 5000;
+
+export class RegistryMount {
+  readonly #repository: Repository;
+  readonly #digest: string;
+  readonly #options: MountOptions;
+  #description: MountDescription | undefined;
+  #renewal: Promise<void> | undefined;
+  #renewedAt = Number.NEGATIVE_INFINITY;
+
+  constructor(repository: Repository, manifestDigest: string, options: MountOptions = {}) {
+    this.#repository = repository;
+    this.#digest = manifestDigest;
+    this.#options = options;
+  }
+
+  /** Asks the registry. Throws RegistryError, and OciError PROTOCOL for an answer that is malformed. */
+  async describe(signal?: AbortSignal): Promise<MountAnswer> {
+    const what = `mount of ${this.#repository.name}@${this.#digest}`;
+    const { region, transports = ['smb', 'https', 'blob'] } = this.#options;
+    const query = new URLSearchParams({ ...(region && { region }), transports: transports.join(',') });
+    const path = `/mount/v1/${this.#repository.path}/_manifests/${this.#digest}?${query}`;
+    const headers = { accept: 'application/json' };
+    const accept = [200, 409, ...NO_API];
+    let answer: Awaited<ReturnType<Repository['ask']>>;
+    try {
+      answer = await this.#repository.ask({ path, headers, accept, signal, what }, MAX_DESCRIPTION_BYTES);
+    } catch (error) {
+      // Some registries refuse every path that they do not know, and not in the words of the distribution API.
+      const refused = error instanceof RegistryError && [400, 401, 403].includes(error.status ?? 0);
+      if (refused && error.declared === undefined) return { state: 'unknown' };
+      throw error;
+    }
+    if (answer.status === 409) return { state: 'expanding', layers: parseLayerProgress(answer.bytes) };
+    // And some answer with the page of their user interface.
+    const isJson = /^application\/(?:json|[\w.-]+\+json)\b/i.test(
+      headerOf(answer.headers, 'content-type') ?? '',
+    );
+    if (answer.status !== 200 || !isJson) return { state: 'unknown' };
+    const description = parseMountDescription(answer.bytes, answer.url, what);
+    checkManifest(description, this.#digest, what);
+    this.#description = description;
+    return { state: 'ready', description };
+  }
+
+  /** The Authorization header for a https transport, as HttpsSource asks for it. */
+  async authorization(refused?: string): Promise<string | undefined> {
+    const token = this.#token();
+    const isRefused = refused !== undefined && token?.header === refused;
+    if (token === undefined || (token.isFresh && !isRefused)) return token?.header;
+    try {
+      await this.#renew();
+    } catch (error) {
+      // It may be good for another moment; if not, the server says so.
+      if (isRefused || Date.now() >= token.expiresAt) throw error;
+    }
+    return this.#token()?.header;
+  }
+
+  #token(): StoreToken | undefined {
+    const https = this.#description?.transports.find(({ kind }) => kind === 'https');
+    return (https as HttpsTransport | undefined)?.token;
+  }
+
+  /** One question at a time, whose answer all share. */
+  #renew(): Promise<void> {
+    if (performance.now() - this.#renewedAt < RENEWAL_PAUSE_MS) return Promise.resolve();
+    this.#renewal ??= this.describe()
+      .then((answer) => {
+        this.#renewedAt = performance.now();
+        if (answer.state === 'ready') return;
+        const name = `${this.#repository.name}@${this.#digest}`;
+        throw new SourceError(
+          'ACCESS_DENIED',
+          `${name} can no longer be mounted: the registry says ${answer.state}`,
+        );
+      })
+      .finally(() => {
+        this.#renewal = undefined;
+      });
+    return this.#renewal;
+  }
+}
