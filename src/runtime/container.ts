@@ -117,6 +117,7 @@ async function writeBundle(
     openFiles: await hardOpenFiles(),
     unifiedCgroups: existsSync('/sys/fs/cgroup/cgroup.controllers'),
     seccomp: seccompProfile(process.arch),
+    consoleSize: options.terminal ? terminalSize() : undefined,
   });
   await checkExecutable(mounts.image, spec.process.args[0] ?? '', {
     path: valueOf(spec.process.env, 'PATH') ?? '',
@@ -178,6 +179,11 @@ async function checkVolumeSource(source: string): Promise<void> {
       },
     );
   }
+}
+
+function terminalSize(): { height: number; width: number } | undefined {
+  const { isTTY, rows, columns } = process.stdout;
+  return isTTY ? { height: rows, width: columns } : undefined;
 }
 
 async function hardOpenFiles(): Promise<number> {

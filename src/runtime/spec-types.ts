@@ -4,6 +4,8 @@ export interface RuntimeSpec {
   ociVersion: string;
   process: {
     terminal: boolean;
+    /** Characters. Without it the terminal begins as 0 × 0, until runc has copied the size of ours. */
+    consoleSize?: { height: number; width: number };
     user: { uid: number; gid: number; additionalGids: number[] };
     args: string[];
     env: string[];

@@ -41,6 +41,8 @@ export interface SpecInput {
   /** Whether the host has only cgroup v2, where a container gets a cgroup namespace. */
   unifiedCgroups: boolean;
   seccomp?: Seccomp | undefined;
+  /** Of our terminal, when the container gets one. */
+  consoleSize?: { height: number; width: number } | undefined;
 }
 
 /** The soft limit that systemd and containerd 2 give; servers raise it themselves, up to the hard one. */
@@ -52,6 +54,7 @@ export function buildSpec(input: SpecInput): RuntimeSpec {
     ociVersion: '1.0.2',
     process: {
       terminal: options.terminal,
+      ...(input.consoleSize === undefined ? {} : { consoleSize: input.consoleSize }),
       user: { uid: user.uid, gid: user.gid, additionalGids: user.additionalGids },
       args: processArguments(config, options.command),
       env: buildEnvironment({
