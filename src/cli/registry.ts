@@ -10,6 +10,7 @@ interface RegistryCommandOptions {
   tlsCert?: string;
   tlsKey?: string;
   users?: string;
+  publicUrl?: string;
   region?: string;
 }
 
@@ -25,13 +26,14 @@ export function addRegistryCommand(program: Command): void {
     .option('--tls-cert <file>', 'certificate chain (PEM); read again on SIGHUP')
     .option('--tls-key <file>', 'its private key (PEM)')
     .option('--users <file>', 'users and what they may do; without it, everybody may do everything')
+    .option('--public-url <url>', 'how clients reach it through a proxy, such as https://registry.example')
     .option('--region <name>', 'where this registry is');
   addLogOptions(command);
   command.action(
     guarded(async (options: RegistryCommandOptions) => {
       await applyLogOptions(command, 'info');
       const { parseListenAddress, serveRegistry } = await import('../registry/serve.js');
-      const { data, listen, tlsCert, tlsKey, users, region } = options;
+      const { data, listen, tlsCert, tlsKey, users, publicUrl, region } = options;
       if (data === undefined)
         throw new RuntimeError('INVALID_OPTION', 'no data directory is named: give --data');
       if ((tlsCert === undefined) !== (tlsKey === undefined)) {
@@ -44,6 +46,7 @@ export function addRegistryCommand(program: Command): void {
           ...parseListenAddress(listen),
           ...(tlsCert === undefined || tlsKey === undefined ? {} : { tls: { cert: tlsCert, key: tlsKey } }),
           ...(users === undefined ? {} : { users }),
+          ...(publicUrl === undefined ? {} : { publicUrl }),
           ...(region === undefined ? {} : { region }),
         },
         print,

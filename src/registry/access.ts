@@ -57,6 +57,8 @@ export interface AccessOptions {
   users: UsersFile | undefined;
   tokens: Tokens;
   service: string;
+  /** How clients reach this registry, when that is not what their requests say. */
+  publicUrl: string | undefined;
   secure: boolean;
 }
 
@@ -149,8 +151,9 @@ export class Access {
     });
   }
 
-  /** As the client sees this server; what it says of itself goes back to nobody else. */
-  private origin(request: FastifyRequest): string {
+  /** The URL of this server as the client sees it, without a path; what a client says goes back to nobody else. */
+  origin(request: FastifyRequest): string {
+    if (this.options.publicUrl !== undefined) return this.options.publicUrl;
     const host = request.headers.host ?? '';
     const named = /^(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?$/.test(host);
     const { localAddress, localPort } = request.raw.socket;

@@ -3,14 +3,12 @@
  * that name is complete, verified and on the disk. Which repository has a blob is recorded in repository.ts.
  */
 import { createHash } from 'node:crypto';
-import { createReadStream, type ReadStream } from 'node:fs';
-import { open, readdir, readFile, stat } from 'node:fs/promises';
+import { createReadStream } from 'node:fs';
+import { type FileHandle, open, readdir, readFile, stat } from 'node:fs/promises';
 import { type DigestAlgorithm, parseDigest } from '../oci/digest.js';
 import { type DataDirectory, isMissing } from './data-directory.js';
 import { KeyedLock } from './keyed-lock.js';
 
-/** Of one read from the disk: large enough for full speed, small enough for hundreds of downloads at once. */
-const READ_BYTES = 256 * 1024;
 const ALGORITHMS: readonly DigestAlgorithm[] = ['sha256', 'sha512'];
 
 export class BlobStorage {
@@ -44,14 +42,10 @@ export class BlobStorage {
     }
   }
 
-  /**
-   * The bytes from `start` up to, not including, `end`. The file is open when the promise resolves, so a deletion
-   * does not disturb the reader; undefined when the blob is not there.
-   */
-  async stream(digest: string, start: number, end: number): Promise<ReadStream | undefined> {
+  /** The file, open for reading, so that a deletion does not disturb the reader; undefined when it is not there. */
+  async open(digest: string): Promise<FileHandle | undefined> {
     try {
-      const handle = await open(this.path(digest), 'r');
-      return createReadStream('', { fd: handle, start, end: end - 1, highWaterMark: READ_BYTES });
+      return await open(this.path(digest), 'r');
     } catch (error) {
       if (isMissing(error)) return undefined;
       throw error;

@@ -36,6 +36,8 @@ export interface RegistryOptions {
   users?: string;
   /** How tokens call this registry. */
   service?: string;
+  /** How clients reach this registry through a proxy, such as `https://registry.example`. */
+  publicUrl?: string;
   /** Uploads that are received at the same time. */
   maxUploads?: number;
   /** Milliseconds after which a client that neither sends nor takes anything is given up. Default one minute. */
@@ -93,6 +95,7 @@ export async function createRegistry(options: RegistryOptions): Promise<Registry
         users: options.users === undefined ? undefined : await UsersFile.open(options.users),
         tokens: await Tokens.open(storage.data, service),
         service,
+        publicUrl: options.publicUrl === undefined ? undefined : originOf(options.publicUrl),
         secure: options.tls !== undefined,
       }),
       slots: new UploadSlots(options.maxUploads ?? DEFAULT_MAX_UPLOADS),
@@ -163,6 +166,13 @@ async function createServer(options: RegistryOptions, context: RegistryContext):
   });
   for (const group of [...DISTRIBUTION, ...(options.routes ?? [])]) group(server, context);
   return server;
+}
+
+function originOf(text: string): string {
+  const url = URL.canParse(text) ? new URL(text) : undefined;
+  const plain = url !== undefined && url.pathname === '/' && url.search + url.hash + url.username === '';
+  if (plain && /^https?:$/.test(url.protocol)) return url.origin;
+  throw new RegistryError('INVALID_OPTION', `public URL ${text}: write https://HOST[:PORT]`);
 }
 
 async function readTls({ cert, key }: { cert: string; key: string }) {

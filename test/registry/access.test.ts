@@ -342,6 +342,21 @@ test('a blob is mounted only from where one may pull it', async (t) => {
   t.is(await mount(secret, basic('admin')), 201);
 });
 
+test('behind a proxy the challenge names the public address', async (t) => {
+  const own = await TestRegistry.start({ users: usersFile, publicUrl: 'https://registry.example:8443/' });
+  try {
+    t.is(challenge(await own.send('GET', '/v2/'))['realm'], 'https://registry.example:8443/oauth2/token');
+  } finally {
+    await own.stop();
+  }
+  for (const publicUrl of ['registry.example', 'ftp://x', 'https://x/path', 'https://u@x']) {
+    await t.throwsAsync(TestRegistry.start({ publicUrl }), {
+      code: 'INVALID_OPTION',
+      message: /write https:/,
+    });
+  }
+});
+
 test('a host name that is none does not come into the challenge', async (t) => {
   const answer = await registry.send('GET', '/v2/', { headers: { host: 'x"y/z' } });
   t.is(challenge(answer)['realm'], `http://${registry.host}/oauth2/token`);

@@ -1,6 +1,8 @@
-import { readdirSync } from 'node:fs';
+import { once } from 'node:events';
+import { readdirSync, readlinkSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import test from 'ava';
 import { digestOf } from '../../src/oci/digest.js';
 import { ERROR_CODES } from '../../src/oci/error-codes.js';
@@ -14,6 +16,14 @@ test.before(async () => {
 test.after.always(() => registry.stop());
 
 const digest = digestOf(Buffer.from('x'));
+
+function linkOf(path: string): string {
+  try {
+    return readlinkSync(path);
+  } catch {
+    return '';
+  }
+}
 
 /** Names that the grammar does not have, as they stand in the path of a request. */
 const BAD_NAMES = [
@@ -234,6 +244,40 @@ test('a client that stops sending is given up, and what came stays', async (t) =
   const head = `PATCH ${location} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n`;
   t.is(await raw(`${head}hello`), '');
   t.is((await registry.send('GET', location)).headers.range, '0-4');
+});
+
+test('a client that takes nothing of what it asked for is cut off', async (t) => {
+  const blob = await registry.pushBlob('large', Buffer.alloc(48 << 20));
+  const { hostname, port } = new URL(registry.url);
+  const socket = connect(Number(port), hostname).pause();
+  socket.on('error', () => {});
+  socket.write(`GET /v2/large/blobs/${blob} HTTP/1.1\r\nHost: x\r\n\r\n`);
+  const connections = () =>
+    new Promise<number>((resolve) =>
+      registry.registry.server.server.getConnections((_, count) => resolve(count)),
+    );
+  while ((await connections()) === 0) await sleep(10);
+  const deadline = Date.now() + 20_000;
+  while ((await connections()) > 0 && Date.now() < deadline) await sleep(50);
+  t.is(await connections(), 0);
+  socket.destroy();
+});
+
+test('a client that goes away in the middle of a blob leaves no file open', async (t) => {
+  const blob = await registry.pushBlob('large', Buffer.alloc(48 << 20, 1));
+  const openFiles = () =>
+    readdirSync('/proc/self/fd')
+      .map((fd) => linkOf(`/proc/self/fd/${fd}`))
+      .filter((path) => path.endsWith(blob.slice(7)));
+  const { hostname, port } = new URL(registry.url);
+  const socket = connect(Number(port), hostname);
+  socket.write(`GET /v2/large/blobs/${blob} HTTP/1.1\r\nHost: x\r\n\r\n`);
+  await once(socket, 'data');
+  t.is(openFiles().length, 1);
+  socket.destroy();
+  const deadline = Date.now() + 20_000;
+  while (openFiles().length > 0 && Date.now() < deadline) await sleep(20);
+  t.deepEqual(openFiles(), []);
 });
 
 test('uploads beyond the limit are put off', async (t) => {

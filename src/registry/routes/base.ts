@@ -2,9 +2,13 @@
 import type { RouteGroup } from '../context.js';
 
 export const baseRoutes: RouteGroup = (server, { access }) => {
-  server.get('/v2/', async (request) => {
-    await access.requireAny(request);
-    return {};
+  server.route({
+    method: ['GET', 'HEAD'],
+    url: '/v2/',
+    handler: async (request) => {
+      await access.requireAny(request);
+      return {};
+    },
   });
   server.get('/v2', async (request, reply) => {
     await access.requireAny(request);

@@ -3,6 +3,7 @@ import type { FastifyReply, FastifyRequest } from 'fastify';
 import { parseDigest } from '../../oci/digest.js';
 import { ApiError } from '../api-error.js';
 import { authorized, type RegistryContext, type RepositoryParams, type RouteGroup } from '../context.js';
+import { sendFile } from '../file-response.js';
 import { parseRange } from '../range.js';
 import type { Repository } from '../repository.js';
 
@@ -52,10 +53,9 @@ async function send(context: RegistryContext, request: FastifyRequest, reply: Fa
     return reply.send();
   }
   if (start === end) return reply.send(Buffer.alloc(0));
-  const stream = await context.storage.blobs.stream(digest, start, end);
-  if (stream === undefined) throw unknown(digest);
-  request.raw.socket.setTimeout(context.stallTimeout);
-  return reply.send(stream);
+  const file = await context.storage.blobs.open(digest);
+  if (file === undefined) throw unknown(digest);
+  return sendFile(reply, file, { start, end }, context.stallTimeout);
 }
 
 function digestOf(request: FastifyRequest): string {

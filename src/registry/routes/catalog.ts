@@ -5,12 +5,11 @@ import { page } from '../pagination.js';
 export const catalogRoutes: RouteGroup = (server, { storage, access }) => {
   server.get('/v2/_catalog', async (request, reply) => {
     const principal = await access.requireCatalog(request);
-    const listed: string[] = [];
-    for (const name of await storage.repositoryNames()) {
-      if (!principal.mayList(name)) continue;
+    const shown = async (name: string) => {
+      if (!principal.mayList(name)) return false;
       const repository = storage.repository(name);
-      if ((await repository.hasManifests()) && (await repository.attributes()).listEnabled) listed.push(name);
-    }
-    return { repositories: page(request, reply, listed) };
+      return (await repository.hasManifests()) && (await repository.attributes()).listEnabled;
+    };
+    return { repositories: await page(request, reply, await storage.repositoryNames(), shown) };
   });
 };

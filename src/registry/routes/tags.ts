@@ -11,6 +11,6 @@ export const tagRoutes: RouteGroup = (server, context) => {
     if (!(await repository.attributes()).listEnabled) {
       throw new ApiError('UNSUPPORTED', { message: `repository ${name}: listEnabled is false` });
     }
-    return { name, tags: page(request, reply, await repository.tags()) };
+    return { name, tags: await page(request, reply, await repository.tags()) };
   });
 };
