@@ -31,7 +31,14 @@ test('https:// is a web server, and what is shown of it has no user and no passw
 });
 
 test('a store of no known kind is INVALID_URL and says what is', async (t) => {
-  for (const store of ['', 'file:', 's3://bucket/x', 'http://host/store', 'smb://host', 'smb://user:secret@host/']) {
+  for (const store of [
+    '',
+    'file:',
+    's3://bucket/x',
+    'http://host/store',
+    'smb://host',
+    'smb://user:secret@host/',
+  ]) {
     const error = await t.throwsAsync(openSource(store, { env: {} }), { instanceOf: SourceError });
     t.is(error?.code, 'INVALID_URL');
     t.false(error?.message.includes('secret'));
