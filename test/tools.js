@@ -14,6 +14,7 @@ const packages = {
   runc: 'runc',
   umoci: 'umoci',
   skopeo: 'skopeo',
+  'docker-registry': 'docker-registry',
   buildah: 'buildah',
   ctr: 'containerd',
   curl: 'curl',

@@ -1,0 +1,80 @@
+/** Debian's docker-registry (CNCF Distribution) on a free port of 127.0.0.1, with a configuration and data of its own. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { hashSync } from 'bcryptjs';
+
+export interface DockerRegistryOptions {
+  /** Name and password that it asks for, by Basic. */
+  user?: { username: string; password: string };
+  /** Paths of PEM files. */
+  tls?: { certificate: string; key: string };
+  /** Makes it a mirror of another registry. */
+  proxyOf?: string;
+}
+
+const START_MS = 20_000;
+
+async function freePort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const { port } = server.address() as { port: number };
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}
+
+export class DockerRegistry {
+  private constructor(
+    readonly directory: string,
+    readonly port: number,
+    private process: ChildProcess,
+  ) {}
+
+  static async start(options: DockerRegistryOptions = {}): Promise<DockerRegistry> {
+    const directory = await mkdtemp(join(tmpdir(), 'orca-docker-registry-'));
+    const port = await freePort();
+    const { user, tls, proxyOf } = options;
+    const htpasswd = join(directory, 'htpasswd');
+    if (user !== undefined) await writeFile(htpasswd, `${user.username}:${hashSync(user.password, 4)}\n`);
+    const config = {
+      version: '0.1',
+      log: { level: 'error', accesslog: { disabled: true } },
+      storage: { filesystem: { rootdirectory: join(directory, 'data') }, delete: { enabled: true } },
+      http: { addr: `127.0.0.1:${port}`, ...(tls && { tls }) },
+      ...(user && { auth: { htpasswd: { realm: 'test', path: htpasswd } } }),
+      ...(proxyOf && { proxy: { remoteurl: proxyOf } }),
+    };
+    // JSON is YAML.
+    const file = join(directory, 'config.yml');
+    await writeFile(file, JSON.stringify(config));
+    const child = spawn('docker-registry', ['serve', file], { stdio: 'ignore' });
+    const registry = new DockerRegistry(directory, port, child);
+    const scheme = tls === undefined ? 'http' : 'https';
+    for (const deadline = Date.now() + START_MS; ; await sleep(50)) {
+      if (child.exitCode !== null || Date.now() > deadline) throw new Error('docker-registry does not start');
+      if (await answers(`${scheme}://127.0.0.1:${port}/`)) return registry;
+    }
+  }
+
+  get host(): string {
+    return `127.0.0.1:${this.port}`;
+  }
+
+  async stop(): Promise<void> {
+    const ended = new Promise((resolve) => this.process.once('exit', resolve));
+    this.process.kill('SIGKILL');
+    await ended;
+    await rm(this.directory, { recursive: true });
+  }
+}
+
+/** A certificate that fetch does not trust is an answer, too. */
+async function answers(url: string): Promise<boolean> {
+  return fetch(url).then(
+    () => true,
+    (error: { cause?: { code?: string } }) => error.cause?.code !== 'ECONNREFUSED',
+  );
+}
