@@ -1,26 +1,67 @@
 /**
- * The merge against the kernel: overlayfs over the loop-mounted layer VHDs, and the kernel's EROFS mount of the
- * image index, show the same tree. As root.
+ * The merge and the mount against the kernel: overlayfs over the loop-mounted layer VHDs, the kernel's EROFS mount of
+ * the image index, and our FUSE mount of it show the same tree. As root.
  */
-import { writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { linkSync, mkdirSync, rmdirSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
+import { BlockCache } from '../../src/cache/block-cache.js';
+import { layerPath } from '../../src/image/catalog.js';
 import { buildImageIndex, type LayerFile } from '../../src/image/image-index.js';
-import { expandLayer } from '../../src/layer/expand.js';
+import { type ExpandedLayer, expandLayer } from '../../src/layer/expand.js';
+import { mountImage } from '../../src/mount/mount.js';
 import { openImageInput } from '../../src/oci/image-input.js';
+import { FileSource } from '../../src/source/file-source.js';
 import { Random } from '../image/random.js';
 import { archive } from '../tar/archive.js';
 import { run } from './command.js';
 import { testImage } from './images.js';
 import { KernelMounts } from './kernel-mounts.js';
 import { randomLayer } from './random-layers.js';
-import { differences, walkTree } from './tree-compare.js';
+import { differences, type Tree, walkTree } from './tree-compare.js';
 
 async function* once(bytes: Uint8Array) {
   yield bytes;
 }
 
-/** Expands the layers, mounts them both ways, and returns the number of names compared. */
+type ExpandedFile = ExpandedLayer & { path: string };
+
+/** What our own mount of an image index shows, its cache empty at first. */
+async function walkOwnMount(dir: string, indexPath: string, devices: readonly ExpandedFile[]): Promise<Tree> {
+  const store = join(dir, 'store');
+  for (const { diffID, path } of devices) {
+    mkdirSync(dirname(join(store, layerPath(diffID))), { recursive: true });
+    linkSync(path, join(store, layerPath(diffID)));
+  }
+  const mountpoint = join(dir, 'own');
+  mkdirSync(mountpoint);
+  const source = new FileSource(store);
+  const cache = await BlockCache.open(join(dir, 'cache'));
+  const diffIDs = devices.map(({ diffID }) => diffID);
+  const platform = { os: 'linux', architecture: 'amd64' };
+  const mount = await mountImage({
+    image: {
+      manifestDigest: `sha256:${'0'.repeat(64)}`,
+      name: 'merge',
+      config: { platform, process: { env: [], volumes: [], exposedPorts: [], labels: {} }, diffIDs },
+      indexPath,
+      devices: devices.map(({ diffID, size, digests }) => ({ diffID, size, digests })),
+    },
+    sources: [source],
+    cache,
+    mountpoint,
+  });
+  try {
+    return await walkTree(mountpoint);
+  } finally {
+    await mount.unmount();
+    cache.close();
+    await source.close();
+    rmdirSync(mountpoint);
+  }
+}
+
+/** Expands the layers, mounts them all three ways, and returns the number of names compared. */
 async function compareWithKernel(
   t: ExecutionContext,
   blobs: readonly AsyncIterable<Uint8Array>[],
@@ -29,9 +70,12 @@ async function compareWithKernel(
   const mounts = new KernelMounts();
   try {
     const layers: LayerFile[] = [];
+    const expanded = new Map<string, ExpandedFile>();
     for (const [i, blob] of blobs.entries()) {
       const path = join(mounts.dir, `${i}.vhd`);
-      layers.push({ path, diffID: (await expandLayer(blob, { output: path })).diffID });
+      const layer = await expandLayer(blob, { output: path });
+      layers.push({ path, diffID: layer.diffID });
+      expanded.set(layer.diffID, { ...layer, path });
       await run('fsck.erofs', [path]);
     }
     const index = join(mounts.dir, 'index.erofs');
@@ -49,6 +93,12 @@ async function compareWithKernel(
     );
     const erofs = await walkTree(mounts.imageIndex(index, devices));
     t.deepEqual(differences(overlay, erofs), [], label);
+    const own = await walkOwnMount(
+      mounts.dir,
+      index,
+      built.devices.map(({ diffID }) => expanded.get(diffID) as ExpandedFile),
+    );
+    t.deepEqual(differences(erofs, own), [], `${label}, our mount`);
     return erofs.size;
   } finally {
     mounts.close();
