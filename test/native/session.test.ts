@@ -425,13 +425,10 @@ test('xattrs are given by name, in both ways of asking', async (t) => {
     t.is((await get(name, 9)).error, -ENODATA, name);
   t.is((await get('', 9)).error, -EINVAL);
 
-  const list = async (uid: number) => {
-    const size = Buffer.from([0, 16, 0, 0, 0, 0, 0, 0]);
-    const { body } = await kernel.ask(OPCODES.LISTXATTR, size, { nodeid, uid });
-    return body.toString().split('\0').filter(Boolean).sort();
-  };
-  t.deepEqual(await list(0), ['security.capability', 'trusted.t', 'user.a']);
-  t.deepEqual(await list(1000), ['security.capability', 'user.a']);
+  const size = Buffer.from([0, 16, 0, 0, 0, 0, 0, 0]);
+  const { body } = await kernel.ask(OPCODES.LISTXATTR, size, { nodeid });
+  const names = body.toString().split('\0').filter(Boolean).sort();
+  t.deepEqual(names, ['security.capability', 'trusted.t', 'user.a']);
 });
 
 test('POSIX ACLs in the image turn the kernel’s ACLs on', async (t) => {
