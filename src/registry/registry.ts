@@ -81,6 +81,7 @@ const MAX_CONNECTIONS = 4096;
 const DEFAULT_MAX_UPLOADS = 256;
 const DEFAULT_SERVICE = 'orca-registry';
 const DEFAULT_GRACE_MS = 10_000;
+const IDLE_CHECK_MS = 50;
 const DEFAULT_STALL_MS = 60_000;
 /** Of one path component: a repository name, percent-encoded. */
 const MAX_PARAM_LENGTH = 1024;
@@ -114,7 +115,10 @@ export async function createRegistry(options: RegistryOptions): Promise<Registry
       },
       close: async (grace = DEFAULT_GRACE_MS) => {
         const timer = setTimeout(() => server.server.closeAllConnections(), grace);
+        // Connections whose last request ends now would be kept for the next one.
+        const idle = setInterval(() => server.server.closeIdleConnections(), IDLE_CHECK_MS);
         await server.close();
+        clearInterval(idle);
         clearTimeout(timer);
         storage.close();
       },

@@ -36,7 +36,7 @@ test('an upload becomes a blob of the repository when its digest is right', asyn
   await storage.repository('a/b').takeBlob(digestOf(content), upload.file);
   t.is(await storage.repository('a/b').blobSize(digestOf(content)), content.length);
   t.is(await storage.repository('a').blobSize(digestOf(content)), undefined);
-  t.deepEqual(readFileSync(storage.blobs.path(digestOf(content))), content);
+  t.true(content.equals(readFileSync(storage.blobs.path(digestOf(content)))));
 });
 
 test('a wrong digest is refused, by sha256 and by sha512', async (t) => {

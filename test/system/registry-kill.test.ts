@@ -63,7 +63,8 @@ async function pushImage(
 async function damagedBlobs(data: string): Promise<string[]> {
   const root = join(data, 'blobs', 'sha256');
   const damaged: string[] = [];
-  for (const prefix of await readdir(root)) {
+  // There is no such directory before the first blob.
+  for (const prefix of await readdir(root).catch(() => [])) {
     for (const hex of await readdir(join(root, prefix))) {
       if (digestOf(await readFile(join(root, prefix, hex))) !== `sha256:${hex}`) damaged.push(hex);
     }
@@ -71,7 +72,7 @@ async function damagedBlobs(data: string): Promise<string[]> {
   return damaged;
 }
 
-test('a server that is killed while many push loses nothing and shows nothing half', async (t) => {
+test.serial('a server that is killed while many push loses nothing and shows nothing half', async (t) => {
   const seed = Number(process.env['ORCA_TEST_SEED'] ?? Math.floor(Math.random() * 2 ** 31));
   t.log(`seed ${seed}`);
   const random = new Random(seed);
@@ -80,17 +81,18 @@ test('a server that is killed while many push loses nothing and shows nothing ha
   // Layers that all push, so that they meet in the same blob.
   const shared = [random.bytes(700_000), random.bytes(50_000)];
   let broken = 0;
+  let stopped = false;
   try {
     let finished = 0;
     const pushers = Array.from({ length: PUSHERS }, async (_, i) => {
       for (let image = 0; image < IMAGES; image++) {
         const layers = [random.pick(shared), random.bytes(1 + random.below(1_500_000)), random.pick(shared)];
-        for (;;) {
+        while (!stopped) {
           try {
             await pushImage(registry.url, `team${i % 3}/app${i}`, `v${image % 3}`, layers, done);
             break;
           } catch (error) {
-            if (/: 4\d\d /.test((error as Error).message)) throw error;
+            if (/: [45]\d\d /.test((error as Error).message)) throw error;
             broken++;
             await sleep(50);
           }
@@ -122,11 +124,12 @@ test('a server that is killed while many push loses nothing and shows nothing ha
       t.is(digestOf(manifest), digests.at(-1) ?? '');
     }
   } finally {
+    stopped = true;
     await registry.stop();
   }
 });
 
-test('an upload goes on after its server was killed', async (t) => {
+test.serial('an upload goes on after its server was killed', async (t) => {
   const registry = await RegistryProcess.start();
   try {
     const content = new Random(7).bytes(5_000_000);
@@ -151,13 +154,13 @@ test('an upload goes on after its server was killed', async (t) => {
     });
     t.is(put.status, 201);
     const blob = await fetch(`${registry.url}/v2/a/blobs/${digestOf(content)}`);
-    t.deepEqual(Buffer.from(await blob.arrayBuffer()), content);
+    t.true(content.equals(new Uint8Array(await blob.arrayBuffer())));
   } finally {
     await registry.stop();
   }
 });
 
-test('a server that is told to end lets the upload under way end first', async (t) => {
+test.serial('a server that is told to end lets the upload under way end first', async (t) => {
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     const registry = await RegistryProcess.start();
     const content = new Random(8).bytes(2_000_000);
@@ -175,12 +178,12 @@ test('a server that is told to end lets the upload under way end first', async (
     t.is(code, 0, stderr);
     t.is(stderr, '');
     const file = join(registry.data, 'blobs/sha256', digest.slice(7, 9), digest.slice(7));
-    t.deepEqual(await readFile(file), content);
+    t.true(content.equals(await readFile(file)));
     await registry.stop();
   }
 });
 
-test('what keeps a registry from starting is said in one line', async (t) => {
+test.serial('what keeps a registry from starting is said in one line', async (t) => {
   const registry = await RegistryProcess.start();
   try {
     for (const [args, message] of [

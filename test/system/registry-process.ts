@@ -14,7 +14,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Ended, startOrca } from '../cli/orca.js';
 
-const START_MS = 30_000;
+/** The machine may be busy with other tests. */
+const START_MS = 120_000;
 
 async function freePort(): Promise<number> {
   const server = createServer();
