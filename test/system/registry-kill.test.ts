@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { readdir, readFile } from 'node:fs/promises';
-import { request } from 'node:http';
+import { type IncomingHttpHeaders, request } from 'node:http';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import test from 'ava';
@@ -32,19 +32,29 @@ async function pushImage(
   layers: readonly Uint8Array[],
   done: Acknowledged,
 ) {
-  const send = async (method: string, path: string, body?: Uint8Array, type = 'application/octet-stream') => {
-    const response = await fetch(new URL(path, url), {
-      method,
-      ...(body && { body, headers: { 'content-type': type } }),
+  const send = (method: string, path: string, body?: Uint8Array, type = 'application/octet-stream') =>
+    new Promise<IncomingHttpHeaders>((resolve, reject) => {
+      const headers = body === undefined ? {} : { 'content-type': type };
+      const sending = request(new URL(path, url), { method, headers, agent: false });
+      sending.on('error', reject);
+      sending.on('response', (response) => {
+        let text = '';
+        response.on('data', (chunk: Buffer) => {
+          text += chunk.toString();
+        });
+        response.on('error', reject);
+        response.on('end', () => {
+          const { statusCode = 0 } = response;
+          if (statusCode < 300) resolve(response.headers);
+          else reject(new Error(`${method} ${path}: ${statusCode} ${text}`));
+        });
+      });
+      sending.end(body);
     });
-    const text = await response.text();
-    if (!response.ok) throw new Error(`${method} ${path}: ${response.status} ${text}`);
-    return response;
-  };
   const descriptors = [];
   for (const bytes of [Buffer.from(`{"tag":"${tag}"}`), ...layers]) {
     const digest = digestOf(bytes);
-    const location = (await send('POST', `/v2/${repository}/blobs/uploads/`)).headers.get('location') ?? '';
+    const location = (await send('POST', `/v2/${repository}/blobs/uploads/`)).location ?? '';
     const middle = Math.floor(bytes.length / 2);
     await send('PATCH', location, bytes.subarray(0, middle));
     await send('PUT', `${location}?digest=${digest}`, bytes.subarray(middle));
@@ -166,6 +176,8 @@ test.serial('a server that is told to end lets the upload under way end first', 
     const content = new Random(8).bytes(2_000_000);
     const digest = digestOf(content);
     const post = request(`${registry.url}/v2/a/blobs/uploads/?digest=${digest}`, { method: 'POST' });
+    // Its failure is that of the wait for the response.
+    post.on('error', () => {});
     post.write(content.subarray(0, 1_000_000));
     while ((await readdir(join(registry.data, 'uploads'))).length === 0) await sleep(10);
     const ended = registry.end(signal);
