@@ -12,6 +12,7 @@ namespace {
 
 constexpr char kMagic[8] = "ORCAMAP";
 constexpr uint32_t kVersion = 1;
+constexpr const char* kUnknownBoot = "unknown";
 
 uint64_t blocksOf(uint64_t size, uint32_t blockSize) { return size / blockSize + (size % blockSize != 0); }
 uint64_t wordsOf(uint64_t blocks) { return (blocks + 63) / 64; }
@@ -26,7 +27,7 @@ std::string bootId() {
   const Descriptor file(open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC));
   char text[36];
   // Without /proc no boot equals another, so an unclean map is always doubted.
-  if (!file || read(file.get(), text, sizeof text) != sizeof text) return "unknown";
+  if (!file || read(file.get(), text, sizeof text) != sizeof text) return kUnknownBoot;
   return {text, sizeof text};
 }
 
@@ -135,7 +136,10 @@ Failure BlockMap::flush() {
   return {};
 }
 
-bool BlockMap::ofThisBoot() const { return bootId() == std::string(header().bootId, strnlen(header().bootId, 40)) && bootId() != "unknown"; }
+bool BlockMap::ofThisBoot() const {
+  const std::string id = bootId();
+  return id != kUnknownBoot && id == std::string(header().bootId, strnlen(header().bootId, sizeof header().bootId));
+}
 
 void BlockMap::setBoot() {
   const std::string id = bootId();

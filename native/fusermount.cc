@@ -80,7 +80,8 @@ Failure receive(int socket, Descriptor& device) {
   while (count < 0 && errno == EINTR);
   if (count < 0) return failed("recvmsg");
   const cmsghdr* header = CMSG_FIRSTHDR(&message);
-  if (count == 0 || header == nullptr || header->cmsg_type != SCM_RIGHTS) return {EPROTO, kProgram, "it sent no descriptor"};
+  if (count == 0 || header == nullptr || header->cmsg_type != SCM_RIGHTS)
+    return {EPROTO, kProgram, "it sent no descriptor"};
   int fd;
   memcpy(&fd, CMSG_DATA(header), sizeof fd);
   device = Descriptor(fd);

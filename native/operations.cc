@@ -34,9 +34,9 @@ struct Operations {
     constexpr uint64_t needed = NO_OPEN_SUPPORT | NO_OPENDIR_SUPPORT;
     if (in.major < kMajor || in.minor < kOldestMinor || (offered & needed) != needed)
       return server.error(request, EPROTO);
-    uint64_t wanted = needed | ASYNC_READ | EXPORT_SUPPORT | DO_READDIRPLUS | READDIRPLUS_AUTO | ASYNC_DIO |
-                      PARALLEL_DIROPS | MAX_PAGES | CACHE_SYMLINKS | EXPLICIT_INVAL_DATA | INIT_EXT | HAS_RESEND |
-                      ALLOW_IDMAP;
+    // Not FUSE_ASYNC_DIO: whoever waits for such a read cannot be killed.
+    uint64_t wanted = needed | ASYNC_READ | EXPORT_SUPPORT | DO_READDIRPLUS | READDIRPLUS_AUTO | PARALLEL_DIROPS |
+                      MAX_PAGES | CACHE_SYMLINKS | EXPLICIT_INVAL_DATA | INIT_EXT | HAS_RESEND | ALLOW_IDMAP;
     if (server.survey_.acls) wanted |= POSIX_ACL;
     const uint64_t flags = offered & wanted;
     out.minor = std::min(in.minor, kMinor);

@@ -77,7 +77,6 @@ enum InitFlag : uint64_t {
   EXPORT_SUPPORT = 1ull << 4,
   DO_READDIRPLUS = 1ull << 13,
   READDIRPLUS_AUTO = 1ull << 14,
-  ASYNC_DIO = 1ull << 15,
   NO_OPEN_SUPPORT = 1ull << 17,
   PARALLEL_DIROPS = 1ull << 18,
   POSIX_ACL = 1ull << 20,

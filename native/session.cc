@@ -50,7 +50,7 @@ class Session::Receiver {
       if (count == 0 || errno == ENODEV) return end(EndReason::unmounted, "unmounted");
       // ENOENT: the request was interrupted while it was read.
       if (errno == EINTR || errno == ENOENT) continue;
-      if (errno != EAGAIN) return end(EndReason::failed, std::string("reading from the kernel failed: ") + strerror(errno));
+      if (errno != EAGAIN) return end(EndReason::failed, std::string("cannot read requests: ") + strerror(errno));
       if (busy_ && Clock::now() - idleSince < kPoll) continue;
       std::array<pollfd, 2> sources{{{device, POLLIN, 0}, {session_.wake_.get(), POLLIN, 0}}};
       (void)poll(sources.data(), sources.size(), -1);

@@ -1,0 +1,11 @@
+// The part of the addon that is fuzzed: everything between bytes and system calls, which knows nothing of Node.
+import { readdirSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const native = dirname(dirname(fileURLToPath(import.meta.url)));
+const apart = /^(addon.*|main-thread|session|worker-pool|sys|fusermount)\.cc$/;
+
+export const coreSources = readdirSync(native)
+  .filter((name) => name.endsWith('.cc') && !apart.test(name))
+  .map((name) => join(native, name));
