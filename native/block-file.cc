@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 
 #include <algorithm>
 #include <cstring>
@@ -13,6 +14,12 @@ namespace {
 constexpr uint64_t kOpening = 0;
 constexpr uint64_t kUsers = 1;
 constexpr uint64_t kFirstBlock = 8;
+
+/// Reads `into` when all of it is in the page cache.
+bool readCached(int file, std::span<std::byte> into, uint64_t offset) {
+  const iovec part{into.data(), into.size()};
+  return preadv2(file, &part, 1, static_cast<off_t>(offset), RWF_NOWAIT) == static_cast<ssize_t>(into.size());
+}
 
 /// Reads until `into` is full or the file ends; the number of bytes read, or -1.
 ssize_t readFully(int file, std::span<std::byte> into, uint64_t offset) {
@@ -95,7 +102,7 @@ Failure BlockFile::bytesOnDisk(uint64_t& bytes) const {
   return {};
 }
 
-bool BlockFile::read(uint64_t offset, std::span<std::byte> into) {
+bool BlockFile::read(uint64_t offset, std::span<std::byte> into, const std::function<void()>& beforeWaiting) {
   if (into.empty()) return true;
   if (offset > size_ || into.size() > size_ - offset) return false;
   const uint64_t first = offset / blockSize_;
@@ -104,7 +111,11 @@ bool BlockFile::read(uint64_t offset, std::span<std::byte> into) {
     if (closed_) return false;
     const uint64_t generation = map_->generation();
     if (!map_->presentAll(first, count)) return false;
-    const ssize_t got = readFully(data_.get(), into, offset);
+    auto got = static_cast<ssize_t>(into.size());
+    if (!readCached(data_.get(), into, offset)) {
+      beforeWaiting();
+      got = readFully(data_.get(), into, offset);
+    }
     std::atomic_thread_fence(std::memory_order_seq_cst);
     if (map_->generation() != generation) continue;
     if (got == static_cast<ssize_t>(into.size())) return true;

@@ -73,8 +73,9 @@ class BlockFile {
   uint64_t count() const { return map_->countPresent(); }
   Failure bytesOnDisk(uint64_t& bytes) const;
 
-  /// Reads `into.size()` bytes at `offset`; false, with `into` undefined, unless every block there is present.
-  bool read(uint64_t offset, std::span<std::byte> into);
+  /// Reads `into.size()` bytes at `offset`; false, with `into` undefined, unless every block there is present. Calls
+  /// `beforeWaiting` before a read that the disk may hold up.
+  bool read(uint64_t offset, std::span<std::byte> into, const std::function<void()>& beforeWaiting = [] {});
   /// The data file's bytes of a block, present or not; what lies past the end of the file is zero.
   Failure readRaw(uint64_t block, std::span<std::byte> into) const;
 

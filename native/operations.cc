@@ -11,6 +11,9 @@ namespace {
 /// READs in flight that nobody waits for (read-ahead): enough to keep a share busy at 1 MiB each.
 constexpr uint16_t kMaxBackground = 64;
 
+/// Copying so much takes longer than waking another thread to receive meanwhile.
+constexpr size_t kLongRead = 64 << 10;
+
 /// The NUL-terminated name at the front of `bytes`; empty when there is none.
 std::string_view nameIn(Bytes bytes) {
   const auto* text = reinterpret_cast<const char*>(bytes.data());
@@ -34,7 +37,8 @@ struct Operations {
     constexpr uint64_t needed = NO_OPEN_SUPPORT | NO_OPENDIR_SUPPORT;
     if (in.major < kMajor || in.minor < kOldestMinor || (offered & needed) != needed)
       return server.error(request, EPROTO);
-    // Not FUSE_ASYNC_DIO: whoever waits for such a read cannot be killed.
+    // FUSE_READDIRPLUS_AUTO: measured on 30,000 files, `ls -lR` took 0.35 s, without READDIRPLUS 0.73 s; `find` took
+    // 70 ms, with READDIRPLUS always 140 ms. Not FUSE_ASYNC_DIO: whoever waits for such a read cannot be killed.
     uint64_t wanted = needed | ASYNC_READ | EXPORT_SUPPORT | DO_READDIRPLUS | READDIRPLUS_AUTO | PARALLEL_DIROPS |
                       MAX_PAGES | CACHE_SYMLINKS | EXPLICIT_INVAL_DATA | INIT_EXT | HAS_RESEND | ALLOW_IDMAP;
     if (server.survey_.acls) wanted |= POSIX_ACL;
@@ -104,8 +108,8 @@ struct Operations {
         static_cast<size_t>(std::min({uint64_t{in.size}, uint64_t{Server::kMaxRead}, inode.size - in.offset}));
     const auto reply = request.worker.buffer.span().first(length);
     std::vector<Server::Piece> absent;
-    request.worker.handOver();
-    if (!server.gather(inode, in.offset, reply, absent)) return server.error(request, EIO);
+    if (length >= kLongRead) request.worker.handOver();
+    if (!server.gather(inode, in.offset, reply, request.worker, absent)) return server.error(request, EIO);
     auto& counters = server.connection_->counters;
     if (!absent.empty()) {
       ++counters.readMisses;

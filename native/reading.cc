@@ -46,7 +46,8 @@ void Server::directory(const Request& request, bool plus) {
   connection_->reply(request.header.unique, {Bytes(reply.first(used))});
 }
 
-bool Server::gather(const Inode& inode, uint64_t offset, std::span<std::byte> into, std::vector<Piece>& absent) {
+bool Server::gather(const Inode& inode, uint64_t offset, std::span<std::byte> into, const Worker& worker,
+                    std::vector<Piece>& absent) {
   for (size_t done = 0; done < into.size();) {
     const auto run = index_.map(inode, offset + done, into.size() - done);
     if (!run || run->length == 0) return false;
@@ -61,14 +62,14 @@ bool Server::gather(const Inode& inode, uint64_t offset, std::span<std::byte> in
       case Run::Where::device: {
         auto& file = *files_[run->device];
         if (run->position > file.size() || run->length > file.size() - run->position) return false;
-        if (file.read(run->position, part)) break;
+        if (file.read(run->position, part, worker.handOver)) break;
         // Not all of it is present: block by block.
         for (size_t within = 0; within < part.size();) {
           const uint64_t position = run->position + within;
           const uint64_t block = position / file.blockSize();
           const auto from = static_cast<size_t>(position % file.blockSize());
           const size_t length = std::min<size_t>(file.blockSize() - from, part.size() - within);
-          if (!file.read(position, part.subspan(within, length)))
+          if (!file.read(position, part.subspan(within, length), worker.handOver))
             absent.push_back({run->device, block, done + within, from, length});
           within += length;
         }

@@ -71,7 +71,8 @@ class Server : public MissSink, public std::enable_shared_from_this<Server> {
   void error(const Request& request, int code) { connection_->replyError(request.header.unique, code); }
   void directory(const Request& request, bool plus);
   /// Fills `into` from what is here and lists what is not; false when the image is corrupt.
-  bool gather(const Inode& inode, uint64_t offset, std::span<std::byte> into, std::vector<Piece>& absent);
+  bool gather(const Inode& inode, uint64_t offset, std::span<std::byte> into, const Worker& worker,
+              std::vector<Piece>& absent);
   void park(const Request& request, Bytes reply, const std::vector<Piece>& absent);
 
   const ErofsIndex index_;
