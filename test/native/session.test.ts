@@ -1,33 +1,15 @@
 /** The FUSE session on raw bytes: what it answers to whom, without a mount. */
 import { rmSync } from 'node:fs';
 import { constants } from 'node:os';
-import { join } from 'node:path';
-import test, { type ExecutionContext } from 'ava';
+import test from 'ava';
 import { BLOCK_SIZE, type Directory as Tree } from '../../src/erofs/tree.js';
 import { addon } from '../../src/native/addon.js';
-import { directory, file, imageOf, special, symlink } from '../erofs/tree-arbitrary.js';
-import { ALL_FLAGS, FLAGS, Kernel, OPCODES, parseDirectory, readBody, type Served, serve } from './kernel.js';
+import { directory, file } from '../erofs/tree-arbitrary.js';
+import { ALL_FLAGS, FLAGS, OPCODES, parseDirectory, readBody, serve } from './kernel.js';
+import { block, DEVICE_SIZE, start, tree, withoutData } from './sample-index.js';
 
-const { EINTR, EINVAL, EIO, ENAMETOOLONG, ENODATA, ENOSYS, ENOTDIR, ENXIO, EPROTO, ERANGE, EROFS, ESTALE } =
+const { EINVAL, ENAMETOOLONG, ENODATA, ENOSYS, ENOTDIR, ENXIO, EPROTO, ERANGE, EROFS, ESTALE } =
   constants.errno;
-const EAGAIN = 11;
-const BLOCK = 65536;
-/** Of device 1, in bytes; `big` is all of it, so that byte n of the file is byte n of the device. */
-const DEVICE_SIZE = 40 * BLOCK;
-const DEVICES = [{ tag: 'a'.repeat(64), blocks: DEVICE_SIZE / BLOCK_SIZE }];
-
-function tree(): Tree {
-  const names = Array.from({ length: 700 }, (_, i) => `entry-${i}`);
-  return directory({
-    big: file(DEVICE_SIZE, [{ fileOffset: 0, device: 1, block: 0, blocks: DEVICE_SIZE / BLOCK_SIZE }], {
-      mtime: -1_500_000_000n,
-    }),
-    sparse: file(5 * BLOCK_SIZE, [{ fileOffset: 2 * BLOCK_SIZE, device: 1, block: 0, blocks: 1 }]),
-    link: symlink('some/where'),
-    null: special('chardev', 1, 3),
-    many: directory(Object.fromEntries(names.map((name) => [name, file(0)]))),
-  });
-}
 
 function withXattrs(): Tree {
   return directory({
@@ -39,28 +21,6 @@ function withXattrs(): Tree {
       ]),
     }),
   });
-}
-
-const withoutData = (root: Tree): Buffer => imageOf(root, { dataBlocks: 0, devices: DEVICES });
-
-function start(t: ExecutionContext, root = tree()): Served {
-  const served = serve(withoutData(root), [DEVICE_SIZE]);
-  t.teardown(() => served.close());
-  return served;
-}
-
-/** Every block of the device differs, and no two neighbouring bytes are the same. */
-function block(number: number): Buffer {
-  const bytes = Buffer.alloc(BLOCK);
-  for (let i = 0; i < BLOCK; i++) bytes[i] = number * 31 + i * 7;
-  return bytes;
-}
-
-function bytesAt(offset: number, length: number): Buffer {
-  const first = Math.floor(offset / BLOCK);
-  const blocks: Buffer[] = [];
-  for (let number = first; number * BLOCK < offset + length; number++) blocks.push(block(number));
-  return Buffer.concat(blocks).subarray(offset - first * BLOCK, offset - first * BLOCK + length);
 }
 
 test('INIT takes what the kernel offers and nothing else', async (t) => {
@@ -205,31 +165,6 @@ test('GETATTR gives device numbers, and STATFS the size of all devices', async (
   t.true(statfs.body.readBigUInt64LE(0) > BigInt(DEVICE_SIZE / BLOCK_SIZE));
 });
 
-test('a READ of present blocks is answered at once, of any offset and length', async (t) => {
-  const { kernel, files, session, misses } = start(t);
-  for (let number = 0; number < 40; number++) await files[0]!.put(number, block(number));
-  const nodeid = await kernel.lookup('big');
-  for (const [offset, length] of [
-    [0, 4096],
-    [1, 1],
-    [BLOCK - 1, 2],
-    [3 * BLOCK + 17, 1 << 20],
-    [DEVICE_SIZE - 5, 5],
-  ] as const) {
-    const { error, body } = await kernel.read(nodeid, offset, length);
-    t.is(error, 0);
-    t.true(body.equals(bytesAt(offset, length)), `${length} bytes at ${offset}`);
-  }
-  t.is((await kernel.read(nodeid, DEVICE_SIZE - 5, 4096)).body.length, 5);
-  t.is((await kernel.read(nodeid, DEVICE_SIZE, 4096)).body.length, 0);
-  t.is((await kernel.read(nodeid, Number.MAX_SAFE_INTEGER, 4096)).body.length, 0);
-  t.is((await kernel.read(nodeid, 0, 0)).body.length, 0);
-  t.is((await kernel.read(nodeid, 0, 0xffffffff)).body.length, 1 << 20, 'no more than was negotiated');
-  t.is((await kernel.read(1n, 0, 4096)).error, -EINVAL);
-  t.deepEqual(misses, []);
-  t.is(session.stats().readMisses, 0);
-});
-
 test('holes are zeros, and LSEEK finds them', async (t) => {
   const { kernel, files } = start(t);
   await files[0]!.put(0, block(0));
@@ -256,110 +191,12 @@ test('holes are zeros, and LSEEK finds them', async (t) => {
   t.is(await seek(0, 0), -EINVAL);
 });
 
-test('a READ waits for absent blocks, which are asked for once and in one piece', async (t) => {
-  const { kernel, files, session, misses, missed } = start(t);
-  await files[0]!.put(2, block(2));
-  const nodeid = await kernel.lookup('big');
-  const first = kernel.sendRead(nodeid, 0, 6 * BLOCK);
-  await missed();
-  const second = kernel.sendRead(nodeid, 4 * BLOCK + 100, BLOCK);
-  const third = kernel.sendRead(nodeid, 7 * BLOCK, 1);
-  await missed(3);
-  t.deepEqual(misses, [
-    [0, 0, 2],
-    [0, 3, 3],
-    [0, 7, 1],
-  ]);
-  t.is(session.stats().readsWaiting, 3);
-  for (const number of [0, 1, 3, 4, 5, 7]) await files[0]!.put(number, block(number));
-  t.true((await kernel.reply(first)).body.equals(bytesAt(0, 6 * BLOCK)));
-  t.true((await kernel.reply(second)).body.equals(bytesAt(4 * BLOCK + 100, BLOCK)));
-  t.true((await kernel.reply(third)).body.equals(bytesAt(7 * BLOCK, 1)));
-  const stats = session.stats();
-  t.is(stats.readsWaiting, 0);
-  t.is(stats.readMisses, 3);
-  t.is(stats.bytesRead, 7 * BLOCK + 1);
-  files[0]!.evict(0, 2);
-  kernel.sendRead(nodeid, BLOCK, 1);
-  await missed();
-  t.deepEqual(misses.at(-1), [0, 1, 1]);
-});
-
-test('requests are answered while READs wait', async (t) => {
-  const { kernel, files } = start(t);
-  const nodeid = await kernel.lookup('big');
-  const waiting = Array.from({ length: 30 }, (_, number) => kernel.sendRead(nodeid, number * BLOCK, 10));
-  t.not(await kernel.lookup('many/entry-3'), 0n);
-  for (let number = 29; number >= 0; number--) await files[0]!.put(number, block(number));
-  for (const [number, unique] of waiting.entries())
-    t.true((await kernel.reply(unique)).body.equals(bytesAt(number * BLOCK, 10)));
-});
-
-test('a block that cannot be had fails who waits for it, and is asked for again', async (t) => {
-  const { kernel, files, misses, missed, session } = start(t);
-  const nodeid = await kernel.lookup('big');
-  const unique = kernel.sendRead(nodeid, 0, 3 * BLOCK);
-  await missed();
-  files[0]!.fail(1, EIO);
-  t.is((await kernel.reply(unique)).error, -EIO);
-  t.is(session.stats().errors.EIO, 1);
-  await files[0]!.put(0, block(0));
-  await files[0]!.put(2, block(2));
-  const again = kernel.sendRead(nodeid, 0, 3 * BLOCK);
-  await missed();
-  t.deepEqual(misses.at(-1), [0, 1, 1]);
-  await files[0]!.put(1, block(1));
-  t.true((await kernel.reply(again)).body.equals(bytesAt(0, 3 * BLOCK)));
-});
-
-test('INTERRUPT lets a READ that waits return, and only that one', async (t) => {
-  const { kernel, files, missed } = start(t);
-  const nodeid = await kernel.lookup('big');
-  const killed = kernel.sendRead(nodeid, 0, 10);
-  const alive = kernel.sendRead(nodeid, 0, 20);
-  await missed();
-  const body = Buffer.alloc(8);
-  body.writeBigUInt64LE(killed);
-  kernel.send(OPCODES.INTERRUPT, body, { unique: killed | 1n });
-  t.is((await kernel.reply(killed)).error, -EINTR);
-  await files[0]!.put(0, block(0));
-  t.true((await kernel.reply(alive)).body.equals(bytesAt(0, 20)));
-  t.is(
-    (await kernel.ask(OPCODES.INTERRUPT, body, { unique: killed | 1n })).error,
-    -EAGAIN,
-    'it is answered already',
-  );
-});
-
-test('a resent request is answered under its marked number', async (t) => {
-  const { kernel, files, missed } = start(t);
-  const nodeid = await kernel.lookup('big');
-  const unique = (1n << 63n) | 1234n;
-  kernel.sendRead(nodeid, 0, 10, unique);
-  await missed();
-  await files[0]!.put(0, block(0));
-  t.true((await kernel.reply(unique)).body.equals(bytesAt(0, 10)));
-});
-
 test('a session that adopts a descriptor asks the kernel to resend', async (t) => {
   const served = serve(withoutData(tree()), [DEVICE_SIZE], { adopt: true });
   t.teardown(() => served.close());
   const first = await served.kernel.next();
   t.deepEqual([first?.unique, first?.error, first?.body.length], [0n, 7, 0]);
   t.not(await served.kernel.lookup('big'), 0n);
-});
-
-test('close answers EIO to who waits, and the descriptor is closed', async (t) => {
-  const { kernel, session, missed, ended } = start(t);
-  const nodeid = await kernel.lookup('big');
-  const unique = kernel.sendRead(nodeid, 0, 10);
-  await missed();
-  await session.close();
-  t.is((await kernel.reply(unique)).error, -EIO);
-  t.is(await kernel.next(), undefined);
-  t.is(await ended, 'closed');
-  await session.close();
-  t.is(session.stats().requests.READ, 1);
 });
 
 test('the other end going away ends the session', async (t) => {
@@ -369,43 +206,6 @@ test('the other end going away ends the session', async (t) => {
   await served.session.close();
   served.files[0]!.close();
   rmSync(served.path, { recursive: true });
-});
-
-test('a block file that is closed under a session gives EIO', async (t) => {
-  const { kernel, files, missed } = start(t);
-  const nodeid = await kernel.lookup('big');
-  const unique = kernel.sendRead(nodeid, 0, 10);
-  await missed();
-  files[0]!.close();
-  t.is((await kernel.reply(unique)).error, -EIO);
-  t.is((await kernel.read(nodeid, 0, 10)).error, -EIO);
-});
-
-test('what a closed session had asked for is asked again by another that waits for it', async (t) => {
-  const one = start(t);
-  const [fd, kernelFd] = addon.socketPair();
-  const misses: number[][] = [];
-  const kernel = new Kernel(kernelFd);
-  const session = new addon.Session({
-    fd,
-    indexPath: join(one.path, 'index'),
-    blockFiles: one.files,
-    onMiss: (...run) => misses.push(run),
-    onEnd() {},
-  });
-  const nodeid = await one.kernel.lookup('big');
-  one.kernel.sendRead(nodeid, 0, 10);
-  await one.missed();
-  const unique = kernel.sendRead(nodeid, 0, 10);
-  t.not(await kernel.lookup('link'), 0n);
-  t.deepEqual(misses, []);
-  await one.session.close();
-  while (misses.length === 0) await new Promise((resolve) => setImmediate(resolve));
-  t.deepEqual(misses, [[0, 0, 1]]);
-  await one.files[0]!.put(0, block(0));
-  t.true((await kernel.reply(unique)).body.equals(bytesAt(0, 10)));
-  await session.close();
-  kernel.close();
 });
 
 test('xattrs are given by name, in both ways of asking', async (t) => {
