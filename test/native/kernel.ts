@@ -240,17 +240,28 @@ export function serve(
   const ended = new Promise<string>((resolve) => {
     end = resolve;
   });
-  const session = new addon.Session({
-    fd,
-    indexPath: join(path, 'index'),
-    blockFiles: files,
-    onMiss(...run) {
-      misses.push(run);
-      wake();
-    },
-    onEnd: (reason) => end(reason),
-    ...sessionOptions,
-  });
+  const release = (): void => {
+    for (const file of files) file.close();
+    kernel.close();
+    rmSync(path, { recursive: true });
+  };
+  let session: Session;
+  try {
+    session = new addon.Session({
+      fd,
+      indexPath: join(path, 'index'),
+      blockFiles: files,
+      onMiss(...run) {
+        misses.push(run);
+        wake();
+      },
+      onEnd: (reason) => end(reason),
+      ...sessionOptions,
+    });
+  } catch (error) {
+    release();
+    throw error;
+  }
   return {
     kernel,
     session,
@@ -267,9 +278,7 @@ export function serve(
     ended,
     async close() {
       await session.close();
-      for (const file of files) file.close();
-      kernel.close();
-      rmSync(path, { recursive: true });
+      release();
     },
   };
 }
