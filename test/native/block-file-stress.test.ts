@@ -1,7 +1,7 @@
 /** Block files under eviction, on full disks and in two processes at once: readers get right bytes or an honest miss. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, mkdtempSync, rmdirSync, truncateSync } from 'node:fs';
+import { mkdtempSync, rmdirSync, rmSync, truncateSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -181,7 +181,7 @@ test('a data file truncated under a reader means misses, not wrong bytes', async
 
 test('puts of one block at once are all answered', async (t) => {
   const path = mkdtempSync(join(tmpdir(), 'orca-puts-'));
-  mkdirSync(join(path, 'x'));
+  t.teardown(() => rmSync(path, { recursive: true }));
   const cache: BlockFile = new addon.BlockFile({
     dataPath: join(path, 'data'),
     mapPath: join(path, 'map'),
