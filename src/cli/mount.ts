@@ -1,18 +1,11 @@
-/** `orca mount`: an image of a store, mounted read-only. */
+/** `orca mount`: an image of a registry or a store, mounted read-only. */
 import { fileURLToPath } from 'node:url';
 import type { Command } from 'commander';
 import { guarded } from './failure.js';
-import {
-  addLogOptions,
-  addSourceOptions,
-  applyLogOptions,
-  logOptionsOf,
-  requireStore,
-  runDirectoryOption,
-  type SourceOptions,
-} from './options.js';
+import { addImageOptions, IMAGE_ARGUMENT, type ImageOptions, imageRequestOf } from './image-options.js';
+import { addLogOptions, applyLogOptions, logOptionsOf, runDirectoryOption } from './options.js';
 
-interface MountCommandOptions extends SourceOptions {
+interface MountCommandOptions extends ImageOptions {
   runDir: string;
   foreground?: boolean;
   logFile?: string;
@@ -21,22 +14,23 @@ interface MountCommandOptions extends SourceOptions {
 export function addMountCommand(program: Command): void {
   const command = program
     .command('mount')
-    .summary('mount an image of a store')
+    .summary('mount an image')
     .description(
-      'Mounts an image of a store, read-only. Returns when the mount answers; a process in the background serves it.',
+      'Mounts an image of a registry, or of a store, read-only. Returns when the mount answers; a process in the background serves it.',
     )
-    .argument('<image>', 'NAME[:TAG] or sha256:… in the store')
+    .argument('<image>', IMAGE_ARGUMENT)
     .argument('<mountpoint>', 'a directory')
     .option('--foreground', 'serve in this process, until unmounted or interrupted')
     .option('--log-file <file>', 'log of the background process (default: in the run directory)')
     .addOption(runDirectoryOption());
-  addSourceOptions(command);
+  addImageOptions(command);
   addLogOptions(command);
   command.action(
     guarded(async (image: string, mountpoint: string, options: MountCommandOptions) => {
       await applyLogOptions(command, 'info');
       const { serveInBackground, serveMount } = await import('../runtime/mount-server.js');
-      const request = { ...requireStore(options), image, mountpoint };
+      const { cache, cacheSize, runDir } = options;
+      const request = { ...(await imageRequestOf(image, options)), cache, cacheSize, runDir, mountpoint };
       const print = (description: string) => void process.stdout.write(`${description}\n`);
       if (options.foreground) return await serveMount(request, print);
       print(

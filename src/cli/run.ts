@@ -1,16 +1,10 @@
-/** `orca run`: a container from a store, in the foreground. */
+/** `orca run`: a container from an image of a registry or a store, in the foreground. */
 import { type Command, Option } from 'commander';
 import { EXIT_RUN_FAILURE, reportFailure } from './failure.js';
-import {
-  addLogOptions,
-  addSourceOptions,
-  applyLogOptions,
-  requireStore,
-  runDirectoryOption,
-  type SourceOptions,
-} from './options.js';
+import { addImageOptions, IMAGE_ARGUMENT, type ImageOptions, imageRequestOf } from './image-options.js';
+import { addLogOptions, applyLogOptions, runDirectoryOption } from './options.js';
 
-interface RunCommandOptions extends SourceOptions {
+interface RunCommandOptions extends ImageOptions {
   runDir: string;
   rm?: boolean;
   name?: string;
@@ -29,12 +23,12 @@ const collect = (value: string, values: string[] = []) => [...values, value];
 export function addRunCommand(program: Command): void {
   const command = program
     .command('run')
-    .summary('run a container from a store')
+    .summary('run a container')
     .description(
-      'Mounts an image of a store and runs a container from it, with Docker’s rules and exit codes:\n' +
+      'Mounts an image of a registry, or of a store, and runs a container from it, with Docker’s rules and exit codes:\n' +
         '125 for a failure of orca, 126 for a command that cannot be run, 127 for one that is not there.',
     )
-    .argument('<image>', 'NAME[:TAG] or sha256:… in the store')
+    .argument('<image>', IMAGE_ARGUMENT)
     .argument('[command...]', 'in place of the image’s Cmd')
     .passThroughOptions()
     .option('--rm', 'accepted for docker’s sake: a container is always removed when it ends')
@@ -50,12 +44,12 @@ export function addRunCommand(program: Command): void {
       new Option('--net <network>', 'network of the container').choices(['host', 'none']).default('host'),
     )
     .addOption(runDirectoryOption());
-  addSourceOptions(command);
+  addImageOptions(command);
   addLogOptions(command);
   command.action(async (image: string, args: string[], options: RunCommandOptions) => {
     try {
       await applyLogOptions(command, 'warn');
-      process.exitCode = await run(image, args, requireStore(options));
+      process.exitCode = await run(image, args, options);
     } catch (error) {
       const codes: Record<string, number> = { NOT_EXECUTABLE: 126, COMMAND_NOT_FOUND: 127 };
       process.exitCode = reportFailure(
@@ -66,16 +60,14 @@ export function addRunCommand(program: Command): void {
   });
 }
 
-async function run(
-  image: string,
-  args: string[],
-  options: RunCommandOptions & { store: string },
-): Promise<number> {
-  const [{ runContainer }, { parseVolume }, { mountFromStore }] = await Promise.all([
+async function run(image: string, args: string[], options: RunCommandOptions): Promise<number> {
+  const [{ runContainer }, { parseVolume }, { mountRequested }] = await Promise.all([
     import('../runtime/container.js'),
     import('../runtime/volume.js'),
-    import('../runtime/store-mount.js'),
+    import('../mount/image-mount.js'),
   ]);
+  const { cache, cacheSize } = options;
+  const requested = { ...(await imageRequestOf(image, options)), cache, cacheSize };
   return await runContainer({
     runDirectory: options.runDir,
     options: {
@@ -90,6 +82,6 @@ async function run(
       readOnly: options.readOnly ?? false,
       network: options.net,
     },
-    mountImage: (mountpoint, signal) => mountFromStore({ ...options, image, mountpoint, signal }),
+    mountImage: (mountpoint, signal) => mountRequested({ ...requested, mountpoint }, signal),
   });
 }

@@ -10,9 +10,14 @@ import { openSource } from '../source/open-source.js';
 import { loadImage, type RemoteImage } from '../source/remote-image.js';
 import type { Source } from '../source/source.js';
 import { fileReader } from '../vhd/vhd.js';
-import type { StoreMountOptions } from './store-mount.js';
 
-export type InspectionRequest = Pick<StoreMountOptions, 'store' | 'image' | 'cache' | 'credentials'>;
+export interface InspectionRequest {
+  store: string;
+  image: string;
+  /** Directory of the block cache. */
+  cache: string;
+  credentials?: string | undefined;
+}
 
 export interface LayerInspection {
   diffID: string;

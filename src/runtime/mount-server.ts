@@ -6,6 +6,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { open, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { type ImageMountRequest, mountRequested } from '../mount/image-mount.js';
 import { locate } from '../mount/mount-point.js';
 import type { LogFormat, LogLevel } from '../telemetry/logger.js';
 import { configureLogging, log } from '../telemetry/logger.js';
@@ -13,9 +14,8 @@ import { InterruptedError, Interruption } from './interruption.js';
 import { cleanUpMount, mountID } from './mount-point.js';
 import { type ClaimedDirectory, RunDirectory } from './run-directory.js';
 import { RuntimeError } from './runtime-error.js';
-import { mountFromStore, type StoreMountOptions } from './store-mount.js';
 
-export interface MountRequest extends Omit<StoreMountOptions, 'signal'> {
+export interface MountRequest extends ImageMountRequest {
   runDir: string;
 }
 
@@ -40,7 +40,7 @@ export async function serveMount(
   const directory = await claim(await RunDirectory.open(request.runDir), mountpoint);
   try {
     await writeFile(join(directory.path, 'mountpoint'), mountpoint);
-    const mount = await mountFromStore({ ...request, mountpoint, signal: interruption.signal });
+    const mount = await mountRequested({ ...request, mountpoint }, interruption.signal);
     onMounted(mount.description);
     const interrupted = new Promise<'interrupted'>((resolve) => {
       if (interruption.signal.aborted) resolve('interrupted');

@@ -10,9 +10,9 @@ import {
   headerOf,
   isLoopback,
 } from '../oci/http-client.js';
-import { OciError } from '../oci/oci-error.js';
 import { isRetryableStatus, shownUrl } from '../oci/registry-error.js';
 import { withRetries } from '../oci/retry.js';
+import { asSource } from './registry-failure.js';
 import { type LayerHandle, type Source, SourceError } from './source.js';
 
 export interface HttpsSourceOptions extends HttpClientOptions {
@@ -45,7 +45,7 @@ export class HttpsSource implements Source {
 
   /** Throws SourceError INVALID_URL. */
   constructor(options: HttpsSourceOptions) {
-    this.#base = parseBase(options.url, options.insecure ?? false);
+    this.#base = parseStoreUrl(options.url, options.insecure ?? false);
     this.location = shownUrl(this.#base).replace(/\/$/, '');
     this.#authorization = options.authorization ?? (async () => undefined);
     const env = isLoopback(this.#base.hostname) ? {} : (options.env ?? process.env);
@@ -218,7 +218,8 @@ function strongTag(response: HttpResponse): string | undefined {
   return etag !== undefined && /^"[\x21\x23-\x7e]{0,200}"$/.test(etag) ? etag : undefined;
 }
 
-function parseBase(text: string, insecure: boolean): URL {
+/** The URL of a store's root, without user and query. Throws SourceError INVALID_URL. */
+export function parseStoreUrl(text: string, insecure: boolean): URL {
   const invalid = (why: string) =>
     new SourceError('INVALID_URL', `${why}: a store on a web server is https://HOST[:PORT]/[PATH]`);
   if (!/^https?:\/\//i.test(text) || !URL.canParse(text)) throw invalid('no https URL');
@@ -232,28 +233,4 @@ function parseBase(text: string, insecure: boolean): URL {
     throw invalid(`${shownUrl(url)} has no TLS`);
   }
   return url;
-}
-
-/** Codes of RegistryError that a source has, too, or another word for. */
-const SOURCE_CODES: Readonly<Record<string, string>> = {
-  UNREACHABLE: 'UNREACHABLE',
-  TIMEOUT: 'TIMEOUT',
-  CONNECTION_LOST: 'CONNECTION_LOST',
-  TOO_LARGE: 'TOO_LARGE',
-  UNAVAILABLE: 'UNREACHABLE',
-  TOOMANYREQUESTS: 'UNREACHABLE',
-  UNAUTHORIZED: 'BAD_CREDENTIALS',
-  BAD_CREDENTIALS: 'BAD_CREDENTIALS',
-  DENIED: 'ACCESS_DENIED',
-};
-
-/** Rejects with the SourceError that stands for the error of the HTTP client or of the registry. */
-async function asSource<T>(promise: Promise<T>): Promise<T> {
-  try {
-    return await promise;
-  } catch (cause) {
-    if (!(cause instanceof OciError)) throw cause;
-    const { code, retryable } = cause;
-    throw new SourceError(SOURCE_CODES[code] ?? 'PROTOCOL', cause.message, { cause, retryable });
-  }
 }

@@ -116,6 +116,13 @@ function decodeTransport(json: JsonObject, base: URL): Transport | undefined {
   return { kind, url: new URL(text, base).href, token: token ? new StoreToken(token, expiresAt) : undefined };
 }
 
+/** The JSON that parseMountDescription reads, without passwords and tokens. */
+export function encodeMountDescription(description: MountDescription): Uint8Array {
+  const { transports, layers, ...rest } = description;
+  const plain = transports.map(({ kind, ...more }) => ('url' in more ? { kind, url: more.url } : { kind }));
+  return Buffer.from(JSON.stringify({ ...rest, transports: plain, layers }));
+}
+
 /** How far the expansion of a layer is, in the registry's words. */
 export interface LayerProgress {
   diffID: string | undefined;

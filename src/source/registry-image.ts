@@ -6,31 +6,33 @@
  * is that of the manifest rests on the registry's word, as its store does.
  */
 import { OrcaError } from '../errors.js';
-import { type HttpClientOptions, isInternalAddress } from '../oci/http-client.js';
 import { readManifest } from '../oci/image-documents.js';
 import { type Descriptor, isIndexType, MAX_MANIFEST_BYTES, type Platform } from '../oci/manifest.js';
 import { familiarReference, type Reference, withDefaultTag } from '../oci/reference.js';
 import type { RegistryClient } from '../oci/registry-client.js';
 import { documentReader } from '../oci/registry-input.js';
-import { isInsecure, trustFor } from '../oci/registry-trust.js';
 import type { Repository } from '../oci/repository.js';
+import { type Logger, log } from '../telemetry/logger.js';
 import { assembleImage, type RemoteImage } from './image-assembly.js';
-import type {
-  HttpsTransport,
-  LayerProgress,
-  MountDescription,
-  SmbTransport,
-  TransportKind,
-} from './mount-description.js';
+import type { LayerProgress, MountDescription } from './mount-description.js';
+import { RegistryMemory, type RememberedImage } from './registry-memory.js';
 import { type MountOptions, RegistryMount } from './registry-mount.js';
+import { openTransports, type PassedOver } from './registry-transports.js';
 import { type Source, SourceError } from './source.js';
+
+/** As docker's: `missing` asks the registry only for what this host cannot know, `never` not at all. */
+export const PULL_POLICIES = ['always', 'missing', 'never'] as const;
+export type PullPolicy = (typeof PULL_POLICIES)[number];
 
 export interface RegistryImageOptions extends MountOptions {
   client: RegistryClient;
   reference: Reference;
   /** Default linux/amd64. */
   platform?: Platform;
+  /** Default missing. */
+  pull?: PullPolicy;
   cacheDir: string;
+  logger?: Logger;
   signal?: AbortSignal;
 }
 
@@ -47,8 +49,10 @@ export interface ReadyImage extends Resolved {
   /** Best first; the caller closes them. Empty when the registry offers nothing but blobs. */
   sources: Source[];
   /** Transports that were offered and are not used, with the reason. */
-  passedOver: { kind: TransportKind; reason: string }[];
+  passedOver: PassedOver[];
   description: MountDescription;
+  /** When the registry said so, if not just now; in milliseconds since 1970. */
+  rememberedFrom?: number;
 }
 
 export type RegistryImage =
@@ -60,10 +64,52 @@ export type RegistryImage =
   /** Teleportation is on and no artifact there: expansion has failed, or never began. */
   | (Resolved & { state: 'no-artifact'; reason: string | undefined });
 
-/** Throws RegistryError, OciError, and what assembleImage throws. */
+/** An image that can be mounted as it was need not wait longer than this for a registry that does not answer. */
+const PATIENCE_MS = 10_000;
+
+/**
+ * By digest, an image that this host has resolved before is opened without a word to the registry; by tag, the
+ * registry is asked, and what the tag stood for last is used, with a warning, when it cannot be reached.
+ * Throws RegistryError, OciError, SourceError NOT_FOUND for what `never` does not find, and what assembleImage throws.
+ */
 export async function openRegistryImage(options: RegistryImageOptions): Promise<RegistryImage> {
-  const { client, cacheDir, platform, signal } = options;
+  const { cacheDir, platform, pull = 'missing', signal } = options;
   const reference = withDefaultTag(options.reference);
+  const name = familiarReference(reference);
+  const remembered =
+    pull === 'always' ? undefined : await new RegistryMemory(cacheDir).read(reference, platform);
+  if (remembered !== undefined && (pull === 'never' || reference.digest !== undefined)) {
+    const image = await openRemembered(options, reference, remembered);
+    if (image !== undefined) return image;
+  }
+  if (pull === 'never') {
+    throw new SourceError('NOT_FOUND', `${name} is not on this host: run orca pull ${name} first`);
+  }
+  if (remembered === undefined) return await openAnew(options, reference, signal);
+  const patience = AbortSignal.timeout(PATIENCE_MS);
+  try {
+    const bounded = signal === undefined ? patience : AbortSignal.any([signal, patience]);
+    return await openAnew(options, reference, bounded);
+  } catch (error) {
+    signal?.throwIfAborted();
+    if (!patience.aborted && !(error instanceof OrcaError && error.retryable)) throw error;
+    const image = await openRemembered(options, reference, remembered);
+    if (image === undefined) throw error;
+    const why = patience.aborted ? `no answer within ${PATIENCE_MS / 1000} s` : (error as Error).message;
+    const since = new Date(remembered.resolvedAt).toISOString();
+    (options.logger ?? log).warn(
+      `${name} is used as it was resolved on ${since}, to ${image.manifestDigest}: the registry cannot be reached (${why})`,
+    );
+    return image;
+  }
+}
+
+async function openAnew(
+  options: RegistryImageOptions,
+  reference: Reference,
+  signal: AbortSignal | undefined,
+): Promise<RegistryImage> {
+  const { client, cacheDir, platform } = options;
   const repository = client.repository(reference);
   const { digest: manifestDigest } = await resolveManifest(repository, reference, platform, signal);
   const resolved = { repository, manifestDigest };
@@ -81,7 +127,44 @@ export async function openRegistryImage(options: RegistryImageOptions): Promise<
     cacheDir,
     fetch: (descriptor, what) => fetchBlob(repository, descriptor, [manifest, artifact], what, signal),
   });
-  const { sources, passedOver } = await openTransports(client, repository, mount, description);
+  const memory = new RegistryMemory(cacheDir);
+  const { domain, path } = reference;
+  await memory.write(reference, platform, description);
+  if (reference.digest !== manifestDigest) {
+    await memory.write({ domain, path, digest: manifestDigest }, platform, description);
+  }
+  const { sources, passedOver } = openTransports(client, repository, mount, description);
+  return { ...resolved, state: 'ready', image, sources, passedOver, description };
+}
+
+/** undefined when something of it is no longer in the cache. */
+async function openRemembered(
+  options: RegistryImageOptions,
+  reference: Reference,
+  { description, resolvedAt }: RememberedImage,
+): Promise<ReadyImage | undefined> {
+  const { client, cacheDir } = options;
+  const { manifest, artifact } = description;
+  if (artifact === undefined) return undefined;
+  const name = familiarReference(reference);
+  let image: RemoteImage;
+  try {
+    const fetch = async (_: Descriptor, what: string) => {
+      throw new SourceError('NOT_FOUND', `${what} is not in the cache`);
+    };
+    image = await assembleImage({ name, manifest, artifact, cacheDir, fetch });
+  } catch (error) {
+    if (error instanceof SourceError && error.code === 'NOT_FOUND') return undefined;
+    throw error;
+  }
+  const repository = client.repository(reference);
+  const mount = new RegistryMount(repository, manifest.digest, options);
+  const wanted = description.transports.filter(({ kind }) => options.transports?.includes(kind) ?? true);
+  const { sources, passedOver } = openTransports(client, repository, mount, {
+    ...description,
+    transports: wanted,
+  });
+  const resolved = { repository, manifestDigest: manifest.digest, rememberedFrom: resolvedAt };
   return { ...resolved, state: 'ready', image, sources, passedOver, description };
 }
 
@@ -117,67 +200,4 @@ async function fetchBlob(
     filled += chunk.length;
   }
   return bytes;
-}
-
-/** A source for each transport that can be used. Nothing is contacted yet. */
-async function openTransports(
-  client: RegistryClient,
-  repository: Repository,
-  mount: RegistryMount,
-  { transports }: MountDescription,
-): Promise<Pick<ReadyImage, 'sources' | 'passedOver'>> {
-  const sources: Source[] = [];
-  const passedOver: ReadyImage['passedOver'] = [];
-  for (const transport of transports) {
-    if (transport.kind === 'blob') continue;
-    try {
-      sources.push(
-        transport.kind === 'smb'
-          ? await openSmb(transport, repository.domain)
-          : await openHttps(transport, client.transport, repository.domain, mount),
-      );
-    } catch (error) {
-      if (!(error instanceof OrcaError)) throw error;
-      passedOver.push({ kind: transport.kind, reason: error.message });
-    }
-  }
-  return { sources, passedOver };
-}
-
-async function openSmb({ url, credentials }: SmbTransport, domain: string): Promise<Source> {
-  const [{ parseSmbUrl }, { SmbSource }] = await Promise.all([
-    import('../smb/url.js'),
-    import('./smb-source.js'),
-  ]);
-  const { host, port, share, path, location } = parseSmbUrl(url);
-  checkHost(host, domain);
-  return new SmbSource({ host, port, share, path, location, credentials });
-}
-
-async function openHttps(
-  { url }: HttpsTransport,
-  settings: RegistryClient['transport'],
-  domain: string,
-  mount: RegistryMount,
-): Promise<Source> {
-  const { host, hostname } = new URL(url);
-  checkHost(hostname, domain);
-  const { HttpsSource } = await import('./https-source.js');
-  const timeouts: HttpClientOptions = settings;
-  return new HttpsSource({
-    ...timeouts,
-    url,
-    tls: await trustFor(host, settings),
-    insecure: isInsecure(host, settings),
-    authorization: (refused) => mount.authorization(refused),
-  });
-}
-
-/** A registry elsewhere has no business to send us to our own services. */
-function checkHost(hostname: string, domain: string): void {
-  if (!isInternalAddress(hostname) || isInternalAddress(new URL(`http://${domain}`).hostname)) return;
-  throw new SourceError(
-    'INVALID_URL',
-    `${hostname} is an address of this host, which ${domain} must not name`,
-  );
 }

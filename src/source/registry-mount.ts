@@ -10,9 +10,10 @@ import {
   type MountDescription,
   parseLayerProgress,
   parseMountDescription,
-  type StoreToken,
+  type Transport,
   type TransportKind,
 } from './mount-description.js';
+import { asSource } from './registry-failure.js';
 import { SourceError } from './source.js';
 
 export interface MountOptions {
@@ -49,7 +50,7 @@ export class RegistryMount {
 
   /** Asks the registry. Throws RegistryError, and OciError PROTOCOL for an answer that is malformed. */
   async describe(signal?: AbortSignal): Promise<MountAnswer> {
-    const what = `mount of ${this.#repository.name}@${this.#digest}`;
+    const what = `mount of ${this.#name}`;
     const { region, transports = ['smb', 'https', 'blob'] } = this.#options;
     const query = new URLSearchParams({ ...(region && { region }), transports: transports.join(',') });
     const path = `/mount/v1/${this.#repository.path}/_manifests/${this.#digest}?${query}`;
@@ -78,7 +79,8 @@ export class RegistryMount {
 
   /** The Authorization header for a https transport, as HttpsSource asks for it. */
   async authorization(refused?: string): Promise<string | undefined> {
-    const token = this.#token();
+    if (this.#description === undefined) await this.#renew();
+    const token = this.#offered<HttpsTransport>('https')?.token;
     const isRefused = refused !== undefined && token?.header === refused;
     if (token === undefined || (token.isFresh && !isRefused)) return token?.header;
     try {
@@ -87,25 +89,43 @@ export class RegistryMount {
       // It may be good for another moment; if not, the server says so.
       if (isRefused || Date.now() >= token.expiresAt) throw error;
     }
-    return this.#token()?.header;
+    return this.#offered<HttpsTransport>('https')?.token?.header;
   }
 
-  #token(): StoreToken | undefined {
-    const https = this.#description?.transports.find(({ kind }) => kind === 'https');
-    return (https as HttpsTransport | undefined)?.token;
+  /**
+   * The transport of this kind, which the registry is asked for where it has not been yet or where the server has
+   * refused `refused`. Throws SourceError ACCESS_DENIED when the registry offers it no longer.
+   */
+  async transport<T extends Transport>(kind: T['kind'], refused?: T): Promise<T> {
+    const known = this.#offered<T>(kind);
+    if (known === undefined || known === refused) await this.#renew();
+    const now = this.#offered<T>(kind);
+    if (now !== undefined) return now;
+    const reason = this.#description?.reason ?? 'it does not say why';
+    throw new SourceError(
+      'ACCESS_DENIED',
+      `${this.#name}: the registry offers no ${kind} any more: ${reason}`,
+    );
+  }
+
+  #offered<T extends Transport>(kind: T['kind']): T | undefined {
+    return this.#description?.transports.find((offered) => offered.kind === kind) as T | undefined;
+  }
+
+  get #name(): string {
+    return `${this.#repository.name}@${this.#digest}`;
   }
 
   /** One question at a time, whose answer all share. */
   #renew(): Promise<void> {
     if (performance.now() - this.#renewedAt < RENEWAL_PAUSE_MS) return Promise.resolve();
-    this.#renewal ??= this.describe()
+    this.#renewal ??= asSource(this.describe())
       .then((answer) => {
         this.#renewedAt = performance.now();
         if (answer.state === 'ready') return;
-        const name = `${this.#repository.name}@${this.#digest}`;
         throw new SourceError(
           'ACCESS_DENIED',
-          `${name} can no longer be mounted: the registry says ${answer.state}`,
+          `${this.#name} can no longer be mounted: the registry says ${answer.state}`,
         );
       })
       .finally(() => {

@@ -37,7 +37,11 @@ for (const [args, code, message] of [
   [['run'], 125, /missing required argument 'image': see orca run --help/],
   [['run', '--bogus', 'image'], 125, /unknown option '--bogus'/],
   [['run', '--net', 'bridge', 'image'], 125, /Allowed choices are host, none/],
-  [['run', 'image'], 125, /no store is named: give --store, or set ORCA_STORE/],
+  [
+    ['run', '--pull', 'never', '--cache', '/tmp/orca-main-test-no-cache', 'image'],
+    125,
+    /image:latest is not on this host: run orca pull/,
+  ],
   [['expand', 'oci:x'], 1, /no store is named/],
   [['serve-mount', 'a', 'b'], 1, /started by orca mount, not by hand/],
 ] as const) {

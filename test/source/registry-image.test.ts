@@ -1,4 +1,4 @@
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { inspect } from 'node:util';
@@ -9,7 +9,14 @@ import { RegistryCredentials } from '../../src/oci/credentials.js';
 import { type Descriptor, encodeIndex, MEDIA_TYPE, parseManifest } from '../../src/oci/manifest.js';
 import { parseReference } from '../../src/oci/reference.js';
 import { RegistryClient } from '../../src/oci/registry-client.js';
-import { openRegistryImage, type ReadyImage, type RegistryImage } from '../../src/source/registry-image.js';
+import type { TransportKind } from '../../src/source/mount-description.js';
+import {
+  openRegistryImage,
+  type PullPolicy,
+  type ReadyImage,
+  type RegistryImage,
+} from '../../src/source/registry-image.js';
+import { log } from '../../src/telemetry/logger.js';
 import { CERTIFICATES, FakeRegistry, sendError, startProxy, TokenService } from '../oci/fake-registry.js';
 import { FileServer } from './file-server.js';
 import { addImage, content, type TestImage } from './store-fixture.js';
@@ -24,6 +31,7 @@ interface Context {
   client: RegistryClient;
   answer: Answer;
   sources: { close(): Promise<void> }[];
+  warnings: string[];
 }
 
 /** What the mount API answers. */
@@ -47,7 +55,18 @@ test.beforeEach(async (t) => {
   const files = await FileServer.start(store);
   const client = new RegistryClient({ credentials: async () => undefined });
   const answer: Answer = { status: 200, body: description(manifest, image, files.url) };
-  t.context = { directory, store, image, manifest, registry, files, client, answer, sources: [] };
+  t.context = {
+    directory,
+    store,
+    image,
+    manifest,
+    registry,
+    files,
+    client,
+    answer,
+    sources: [],
+    warnings: [],
+  };
   serveMountApi(t.context, registry);
 });
 
@@ -107,10 +126,13 @@ function open(
   t: ExecutionContext<Context>,
   suffix = ':1',
   client = t.context.client,
+  options: { pull?: PullPolicy; transports?: TransportKind[] } = {},
 ): Promise<RegistryImage> {
   const { registry, directory } = t.context;
   const reference = parseReference(`${registry.host}/app${suffix}`);
-  return openRegistryImage({ client, reference, cacheDir: join(directory, 'cache'), region: 'here' });
+  const cacheDir = join(directory, 'cache');
+  const logger = { ...log, warn: (message: string) => void t.context.warnings.push(message) };
+  return openRegistryImage({ client, reference, cacheDir, region: 'here', logger, ...options });
 }
 
 async function openReady(
@@ -340,7 +362,58 @@ test('a store whose image is no longer enabled is ACCESS_DENIED; the registry aw
     sendError(response, 503, 'UNAVAILABLE', 'restarting', { 'retry-after': '3600' });
     return true;
   };
-  t.true((await failure(open(t))).retryable);
+  t.is((await open(t)).state, 'ready');
+  t.true((await failure(open(t, ':1', t.context.client, { pull: 'always' }))).retryable);
+});
+
+test('an image that was opened before opens without the registry: by digest silently, by tag with a warning', async (t) => {
+  const { image, manifest, files, registry, warnings } = t.context;
+  const byDigest = `@${manifest.digest}`;
+  t.is((await failure(open(t, ':1', undefined, { pull: 'never' }))).code, 'NOT_FOUND');
+  await openReady(t);
+  const before = registry.requests.length;
+  const pinned = await openReady(t, byDigest);
+  t.is(registry.requests.length, before);
+  t.is(pinned.image.manifestDigest, manifest.digest);
+  t.is((await open(t, ':1', undefined, { pull: 'never' })).state, 'ready');
+  t.is(registry.requests.length, before);
+  t.deepEqual(warnings, []);
+
+  registry.fault = (_, response) => {
+    sendError(response, 503, 'UNAVAILABLE', 'restarting', { 'retry-after': '3600' });
+    return true;
+  };
+  t.is((await openReady(t)).manifestDigest, manifest.digest);
+  t.is(warnings.length, 1);
+  t.regex(
+    warnings[0] ?? '',
+    new RegExp(`resolved on 20.*, to ${manifest.digest}: the registry cannot be reached`),
+  );
+
+  // Its first read asks for what the record does not hold: the token.
+  const layer = image.layers[0]!;
+  files.authorization = 'Bearer hunter2';
+  const https = pinned.sources[1]!;
+  t.true((await failure(https.openLayer(layer.digests.diffID))).retryable);
+  registry.fault = undefined;
+  serveMountApi(t.context, registry);
+  const handle = await https.openLayer(layer.digests.diffID);
+  t.deepEqual(Buffer.from(await handle.read(0, 5000)), layer.bytes.subarray(0, 5000));
+});
+
+test('a record or a blob that is spoilt is as good as none', async (t) => {
+  const { image, manifest, directory, registry } = t.context;
+  await openReady(t);
+  const references = join(directory, 'cache', 'references');
+  for (const name of await readdir(references)) await writeFile(join(references, name), '{"version":');
+  t.is((await failure(open(t, `@${manifest.digest}`, undefined, { pull: 'never' }))).code, 'NOT_FOUND');
+  await openReady(t);
+  t.false((await readdir(references)).some((name) => !name.endsWith('.json')));
+  const index = join(directory, 'cache/blobs/sha256', image.imageIndex.digest.slice('sha256:'.length));
+  await writeFile(index, 'spoilt');
+  const before = registry.requests.length;
+  await openReady(t, `@${manifest.digest}`);
+  t.true(registry.requests.length > before);
 });
 
 test('the mount API is asked with the same token as the registry', async (t) => {

@@ -1,0 +1,176 @@
+/**
+ * From what a user asks for to an image that can be mounted: its index and block digests in the cache, and the sources
+ * that serve the rest, best first. The one way in for every command, for the daemon and for the snapshotter.
+ */
+import type { Platform } from '../oci/manifest.js';
+import { parseReference } from '../oci/reference.js';
+import type { RegistryClientOptions } from '../oci/registry-client.js';
+import type { LayerProgress, TransportKind } from '../source/mount-description.js';
+import { openSource } from '../source/open-source.js';
+import type { PullPolicy, ReadyImage, RegistryImageOptions } from '../source/registry-image.js';
+import type { PassedOver } from '../source/registry-transports.js';
+import { loadImage, type RemoteImage } from '../source/remote-image.js';
+import type { Source } from '../source/source.js';
+import { type Logger, log } from '../telemetry/logger.js';
+import { awaitExpansion, describeProgress } from './expansion-wait.js';
+import { MountError } from './mount-error.js';
+import { choiceOf, servedBy } from './source-choice.js';
+
+/** Plain JSON, so that it can be sent to another process. Passwords stand in it only where `store` has one. */
+export interface ImageRequest {
+  /** Name or digest in the store; without a store `[REGISTRY/]REPOSITORY[:TAG][@DIGEST]` by Docker's rules. */
+  image: string;
+  /** `file:DIR`, a path, an smb or https URL, which may hold a password and is shown nowhere. */
+  store?: string | undefined;
+  /** Of the share that `store` is: a file in the format of mount.cifs. */
+  credentials?: string | undefined;
+  /** Where this host is, as the registry names regions. */
+  region?: string | undefined;
+  /** Transports that may be used; all by default. */
+  transports?: readonly TransportKind[] | undefined;
+  /** Default linux/amd64. */
+  platform?: Platform | undefined;
+  /** Default missing. */
+  pull?: PullPolicy | undefined;
+  /** Milliseconds to wait for the registry to expand the image; default 300000. */
+  wait?: number | undefined;
+  registry?: Pick<RegistryClientOptions, 'insecure' | 'caFile' | 'certsDirectory' | 'mirrors'> | undefined;
+}
+
+export interface OpenOptions {
+  logger?: Logger;
+  /** Told again and again how far the registry is with an image that is not expanded yet; otherwise the log is. */
+  onExpanding?: (layers: readonly LayerProgress[]) => void;
+}
+
+export interface OpenedImage {
+  image: RemoteImage;
+  /** Best first. They renew their credentials themselves. */
+  sources: Source[];
+  /** The better transports that do not serve it, with the reason. */
+  passedOver: PassedOver[];
+  /** `served by LOCATION (KIND, because …; not by KIND, because …)` */
+  served: string;
+  /** Closes the sources and whatever they need. */
+  close(): Promise<void>;
+}
+
+const DEFAULT_WAIT_MS = 300_000;
+
+/**
+ * Opens an image; `cache` is the block cache that it is to be mounted with. Throws MountError NOT_EXPANDED and EXPANDING, and what
+ * loadImage and openRegistryImage throw.
+ */
+export async function openImage(
+  request: ImageRequest,
+  cache: { directory: string },
+  signal?: AbortSignal,
+  options: OpenOptions = {},
+): Promise<OpenedImage> {
+  return request.store === undefined
+    ? openFromRegistry(request, cache.directory, signal, options)
+    : openFromStore(request, request.store, cache.directory, signal, options);
+}
+
+async function openFromStore(
+  { image: name, credentials }: ImageRequest,
+  store: string,
+  cacheDir: string,
+  signal: AbortSignal | undefined,
+  { logger }: OpenOptions,
+): Promise<OpenedImage> {
+  const source = await openSource(store, {
+    ...(credentials === undefined ? {} : { credentialsFile: credentials }),
+    ...(logger === undefined ? {} : { logger }),
+  });
+  try {
+    const image = await loadImage(source, name, cacheDir, signal);
+    const served = servedBy([source], 'as --store says', []);
+    return { image, sources: [source], passedOver: [], served, close: () => source.close() };
+  } catch (error) {
+    await source.close();
+    throw error;
+  }
+}
+
+async function openFromRegistry(
+  request: ImageRequest,
+  cacheDir: string,
+  signal: AbortSignal | undefined,
+  { logger, onExpanding }: OpenOptions,
+): Promise<OpenedImage> {
+  const reference = parseReference(request.image);
+  const [{ RegistryClient }, { openRegistryImage }] = await Promise.all([
+    import('../oci/registry-client.js'),
+    import('../source/registry-image.js'),
+  ]);
+  const client = new RegistryClient({ ...request.registry, ...(logger && { logger }) });
+  try {
+    const query: RegistryImageOptions = {
+      client,
+      reference,
+      cacheDir,
+      ...(request.region === undefined ? {} : { region: request.region }),
+      ...(request.transports === undefined ? {} : { transports: request.transports }),
+      ...(request.platform === undefined ? {} : { platform: request.platform }),
+      ...(request.pull === undefined ? {} : { pull: request.pull }),
+      ...(logger === undefined ? {} : { logger }),
+      ...(signal === undefined ? {} : { signal }),
+    };
+    const found = await awaitExpansion(() => openRegistryImage(query), {
+      timeout: request.wait ?? DEFAULT_WAIT_MS,
+      signal,
+      onExpanding: onExpanding ?? reporter(request.image, logger ?? log),
+    });
+    if (found.state === 'ready') return readyImage(found, request, () => client.close());
+    throw new MountError(...refusal(request.image, found));
+  } catch (error) {
+    await client.close();
+    throw error;
+  }
+}
+
+function readyImage(found: ReadyImage, request: ImageRequest, closeClient: () => Promise<void>): OpenedImage {
+  const { image, sources, description } = found;
+  const { because, passedOver } = choiceOf(found, request);
+  const close = async () => {
+    await Promise.all(sources.map((source) => source.close()));
+    await closeClient();
+  };
+  if (sources.length === 0) {
+    const why = passedOver.map(({ kind, reason }) => `${kind}: ${reason}`).join('; ');
+    const reason = why || (description.reason ?? 'the registry offers no transport');
+    throw new MountError('NOT_EXPANDED', `${image.name} cannot be read from its registry: ${reason}`);
+  }
+  return { image, sources, passedOver, served: servedBy(sources, because, passedOver), close };
+}
+
+/** One line whenever there is something new to say. */
+function reporter(name: string, logger: Logger): (layers: readonly LayerProgress[]) => void {
+  let said = '';
+  return (layers) => {
+    const text = describeProgress(layers);
+    if (text !== said) logger.warn(`${name} is being expanded by its registry, waiting: ${text}`);
+    said = text;
+  };
+}
+
+type NotReady = Exclude<Awaited<ReturnType<typeof awaitExpansion>>, ReadyImage>;
+
+function refusal(name: string, found: NotReady): [code: string, message: string] {
+  const { domain } = found.repository;
+  switch (found.state) {
+    case 'expanding':
+      return [
+        'EXPANDING',
+        `${name} is still being expanded by ${domain} (${describeProgress(found.layers)}): try again later, or give a longer --wait`,
+      ];
+    case 'not-enabled':
+      return [
+        'NOT_EXPANDED',
+        `${domain} has not expanded ${name}: it does not teleport this repository; enable it there, or expand the image into a store (orca expand) and give --store`,
+      ];
+    case 'no-artifact':
+      return ['NOT_EXPANDED', `${domain} has not expanded ${name}: ${found.reason ?? 'it does not say why'}`];
+  }
+}
