@@ -1,5 +1,6 @@
 /** `orca registry`: serves the distribution API from a data directory. */
 import type { Command } from 'commander';
+import type { RegistryOptions } from '../registry/registry.js';
 import { RuntimeError } from '../runtime/runtime-error.js';
 import { guarded } from './failure.js';
 import { addLogOptions, applyLogOptions } from './options.js';
@@ -12,6 +13,11 @@ interface RegistryCommandOptions {
   users?: string;
   publicUrl?: string;
   region?: string;
+  upstream?: string;
+  upstreamCa?: string;
+  upstreamInsecure?: boolean;
+  upstreamCredentials?: string;
+  notificationsTokenFile?: string;
 }
 
 export function addRegistryCommand(program: Command): void {
@@ -27,7 +33,12 @@ export function addRegistryCommand(program: Command): void {
     .option('--tls-key <file>', 'its private key (PEM)')
     .option('--users <file>', 'users and what they may do; without it, everybody may do everything')
     .option('--public-url <url>', 'how clients reach it through a proxy, such as https://registry.example')
-    .option('--region <name>', 'where this registry is');
+    .option('--region <name>', 'where this registry is')
+    .option('--upstream <url>', 'be a gateway before this registry')
+    .option('--upstream-ca <file>', 'CA of the upstream registry (PEM)')
+    .option('--upstream-insecure', 'accept any certificate of the upstream registry')
+    .option('--upstream-credentials <file>', 'NAME:PASSWORD, to read from the upstream what is expanded')
+    .option('--notifications-token-file <file>', 'secret of the registry that sends POST /notifications');
   addLogOptions(command);
   command.action(
     guarded(async (options: RegistryCommandOptions) => {
@@ -48,9 +59,36 @@ export function addRegistryCommand(program: Command): void {
           ...(users === undefined ? {} : { users }),
           ...(publicUrl === undefined ? {} : { publicUrl }),
           ...(region === undefined ? {} : { region }),
+          ...upstreamOptions(options),
         },
         print,
       );
     }),
   );
+}
+
+function upstreamOptions({
+  upstream,
+  upstreamCa,
+  upstreamInsecure,
+  upstreamCredentials,
+  notificationsTokenFile,
+}: RegistryCommandOptions): Pick<RegistryOptions, 'upstream' | 'notificationsToken'> {
+  const others = [upstreamCa, upstreamInsecure, upstreamCredentials, notificationsTokenFile];
+  if (upstream === undefined) {
+    if (others.every((other) => other === undefined)) return {};
+    throw new RuntimeError(
+      'INVALID_OPTION',
+      'options of a gateway need the registry behind it: give --upstream',
+    );
+  }
+  return {
+    upstream: {
+      url: upstream,
+      ...(upstreamCa === undefined ? {} : { caFile: upstreamCa }),
+      ...(upstreamInsecure === undefined ? {} : { insecure: upstreamInsecure }),
+      ...(upstreamCredentials === undefined ? {} : { credentials: upstreamCredentials }),
+    },
+    ...(notificationsTokenFile === undefined ? {} : { notificationsToken: notificationsTokenFile }),
+  };
 }

@@ -68,33 +68,37 @@ const MAX_REDIRECTS = 5;
 const DISCARD_LIMIT = 128 << 10;
 const USER_AGENT = 'orca';
 
+/** The pools of connections, one per origin, that a client sends its requests through. */
+export function createDispatcher(options: HttpClientOptions): Dispatcher {
+  const { tls = {}, env = {} } = options;
+  const connect = {
+    timeout: options.connect ?? CONNECT_TIMEOUT,
+    rejectUnauthorized: !tls.unverified,
+    ...(tls.ca === undefined || tls.ca.length === 0 ? {} : { ca: [...rootCertificates, ...tls.ca] }),
+    ...(tls.cert === undefined || tls.key === undefined ? {} : { cert: tls.cert, key: tls.key }),
+  };
+  const agent: Agent.Options = {
+    connect,
+    connections: options.connections ?? CONNECTIONS,
+    allowH2: options.http2 ?? false,
+    headersTimeout: options.response ?? RESPONSE_TIMEOUT,
+    bodyTimeout: options.idle ?? IDLE_TIMEOUT,
+  };
+  const httpProxy = env['http_proxy'] || env['HTTP_PROXY'] || '';
+  const httpsProxy = env['https_proxy'] || env['HTTPS_PROXY'] || '';
+  const noProxy = env['no_proxy'] || env['NO_PROXY'] || '';
+  return httpProxy === '' && httpsProxy === ''
+    ? createAgent(agent)
+    : createProxyAgent({ ...agent, requestTls: connect, httpProxy, httpsProxy, noProxy });
+}
+
 export class HttpClient {
   readonly #dispatcher: Dispatcher;
   readonly #unverified: boolean;
 
   constructor(options: HttpClientOptions = {}) {
-    const { tls = {}, env = {} } = options;
-    this.#unverified = tls.unverified ?? false;
-    const connect = {
-      timeout: options.connect ?? CONNECT_TIMEOUT,
-      rejectUnauthorized: !this.#unverified,
-      ...(tls.ca === undefined || tls.ca.length === 0 ? {} : { ca: [...rootCertificates, ...tls.ca] }),
-      ...(tls.cert === undefined || tls.key === undefined ? {} : { cert: tls.cert, key: tls.key }),
-    };
-    const agent: Agent.Options = {
-      connect,
-      connections: options.connections ?? CONNECTIONS,
-      allowH2: options.http2 ?? false,
-      headersTimeout: options.response ?? RESPONSE_TIMEOUT,
-      bodyTimeout: options.idle ?? IDLE_TIMEOUT,
-    };
-    const httpProxy = env['http_proxy'] || env['HTTP_PROXY'] || '';
-    const httpsProxy = env['https_proxy'] || env['HTTPS_PROXY'] || '';
-    const noProxy = env['no_proxy'] || env['NO_PROXY'] || '';
-    this.#dispatcher =
-      httpProxy === '' && httpsProxy === ''
-        ? createAgent(agent)
-        : createProxyAgent({ ...agent, requestTls: connect, httpProxy, httpsProxy, noProxy });
+    this.#unverified = options.tls?.unverified ?? false;
+    this.#dispatcher = createDispatcher(options);
   }
 
   /** The answer, whatever its status, after redirects. Throws RegistryError, or the reason of the signal. */

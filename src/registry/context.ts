@@ -49,10 +49,15 @@ export async function authorized(
   const repository = context.storage.repository(name);
   await context.access.require(request, name, action, mountFrom);
   const attribute = NEEDED[action];
-  if (attribute !== undefined && !(await repository.attributes())[attribute]) {
-    throw new ApiError('UNSUPPORTED', {
-      message: `repository ${name}: ${attribute} is false, so no ${action}`,
-    });
-  }
+  if (attribute !== undefined) await checkAttribute(repository, attribute);
   return repository;
+}
+
+/** Throws ApiError UNSUPPORTED where the attribute is false. */
+export async function checkAttribute(
+  repository: Repository,
+  attribute: keyof RepositoryAttributes,
+): Promise<void> {
+  if ((await repository.attributes())[attribute]) return;
+  throw new ApiError('UNSUPPORTED', { message: `repository ${repository.name}: ${attribute} is false` });
 }

@@ -51,7 +51,7 @@ export function sendError(
     return undefined;
   }
   let answer = apiErrorOf(error);
-  if (answer === undefined || answer.status >= 500) {
+  if (answer === undefined || (answer.status >= 500 && !(error instanceof ApiError))) {
     log.error('request failed', { method: request.method, path: pathOf(request), error: error as Error });
   }
   answer ??= new ApiError('UNKNOWN');

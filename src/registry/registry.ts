@@ -4,10 +4,13 @@ import type { AddressInfo } from 'node:net';
 import type { Server as TlsServer } from 'node:tls';
 import { type FastifyInstance, type FastifyServerOptions, fastify } from 'fastify';
 import { log } from '../telemetry/logger.js';
-import { Access } from './access.js';
+import { Access, type AccessOptions } from './access.js';
 import { ApiError } from './api-error.js';
 import type { ManifestHook, RegistryContext, RouteGroup } from './context.js';
 import { pathOf, sendError } from './error-response.js';
+import { Gateway } from './gateway/gateway.js';
+import { gatewayApi } from './gateway/gateway-api.js';
+import { Upstream, type UpstreamOptions } from './gateway/upstream.js';
 import { RegistryError } from './registry-error.js';
 import { isRepositoryUrl, routedUrl } from './repository-url.js';
 import { baseRoutes } from './routes/base.js';
@@ -45,6 +48,10 @@ export interface RegistryOptions {
   /** Where this registry is, for the mount API. */
   region?: string;
   onManifest?: ManifestHook;
+  /** The registry that this one is a gateway to; the users file is then for what the gateway adds. */
+  upstream?: UpstreamOptions;
+  /** Path of the file with the secret of those who send notifications to a gateway. */
+  notificationsToken?: string;
   /** More endpoints, added after those of the distribution API. */
   routes?: readonly RouteGroup[];
 }
@@ -88,23 +95,28 @@ const MAX_PARAM_LENGTH = 1024;
 
 export async function createRegistry(options: RegistryOptions): Promise<Registry> {
   const storage = await RegistryStorage.open(options.data);
+  let upstream: Upstream | undefined;
   try {
     const service = options.service ?? DEFAULT_SERVICE;
-    const context: RegistryContext = {
+    upstream = options.upstream && (await Upstream.open(options.upstream));
+    const access: AccessOptions = {
+      users: options.users === undefined ? undefined : await UsersFile.open(options.users),
+      tokens: await Tokens.open(storage.data, service),
+      service,
+      publicUrl: options.publicUrl === undefined ? undefined : originOf(options.publicUrl),
+      secure: options.tls !== undefined,
+    };
+    const shared = {
       storage,
-      access: new Access({
-        users: options.users === undefined ? undefined : await UsersFile.open(options.users),
-        tokens: await Tokens.open(storage.data, service),
-        service,
-        publicUrl: options.publicUrl === undefined ? undefined : originOf(options.publicUrl),
-        secure: options.tls !== undefined,
-      }),
       slots: new UploadSlots(options.maxUploads ?? DEFAULT_MAX_UPLOADS),
       stallTimeout: options.stallTimeout ?? DEFAULT_STALL_MS,
       region: options.region,
       onManifest: options.onManifest,
     };
-    const server = await createServer(options, context);
+    const gateway = upstream && new Gateway({ ...shared, upstream, access });
+    const context: RegistryContext = { ...shared, access: gateway?.access ?? new Access(access) };
+    const api = gateway ? await gatewayApi(gateway, context, options.notificationsToken) : DISTRIBUTION;
+    const server = await createServer(options, context, api);
     return {
       server,
       context,
@@ -120,16 +132,22 @@ export async function createRegistry(options: RegistryOptions): Promise<Registry
         await server.close();
         clearInterval(idle);
         clearTimeout(timer);
+        await upstream?.close();
         storage.close();
       },
     };
   } catch (error) {
+    await upstream?.close();
     storage.close();
     throw error;
   }
 }
 
-async function createServer(options: RegistryOptions, context: RegistryContext): Promise<FastifyInstance> {
+async function createServer(
+  options: RegistryOptions,
+  context: RegistryContext,
+  api: readonly RouteGroup[],
+): Promise<FastifyInstance> {
   const common: FastifyServerOptions = {
     rewriteUrl: (request) => routedUrl(request.url ?? '/'),
     requestTimeout: 0,
@@ -168,7 +186,7 @@ async function createServer(options: RegistryOptions, context: RegistryContext):
     const message = status === 405 ? `${request.method} is not supported here` : 'there is no such resource';
     return sendError(new ApiError('UNSUPPORTED', { status, message }), request, reply);
   });
-  for (const group of [...DISTRIBUTION, ...(options.routes ?? [])]) group(server, context);
+  for (const group of [...api, ...(options.routes ?? [])]) group(server, context);
   return server;
 }
 

@@ -16,7 +16,8 @@ export const blobRoutes: RouteGroup = (server, context) => {
   server.route({
     method: ['GET', 'HEAD'],
     url: path,
-    handler: (request, reply) => send(context, request, reply),
+    handler: async (request, reply) =>
+      sendBlob(context, await authorized(context, request, 'pull'), digestOf(request), request, reply),
   });
   server.delete(path, async (request, reply) => {
     const repository = await authorized(context, request, 'delete');
@@ -26,9 +27,14 @@ export const blobRoutes: RouteGroup = (server, context) => {
   });
 };
 
-async function send(context: RegistryContext, request: FastifyRequest, reply: FastifyReply) {
-  const repository = await authorized(context, request, 'pull');
-  const digest = digestOf(request);
+/** Answers GET and HEAD for a blob that the repository has, with its ranges; the client may pull it. */
+export async function sendBlob(
+  context: RegistryContext,
+  repository: Repository,
+  digest: string,
+  request: FastifyRequest,
+  reply: FastifyReply,
+): Promise<FastifyReply> {
   const size = await repository.blobSize(digest);
   if (size === undefined) throw unknown(digest);
   const etag = `"${digest}"`;

@@ -22,7 +22,12 @@ const MAX_ITEMS = 100;
 
 export const manifestRoutes: RouteGroup = (server, context) => {
   const url = '/v2/:name/manifests/:reference';
-  server.route({ method: ['GET', 'HEAD'], url, handler: (request, reply) => send(context, request, reply) });
+  server.route({
+    method: ['GET', 'HEAD'],
+    url,
+    handler: async (request, reply) =>
+      sendManifest(context, await authorized(context, request, 'pull'), referenceOf(request), request, reply),
+  });
   server.put(url, (request, reply) => store(context, request, reply));
   server.delete(url, async (request, reply) => {
     const repository = await authorized(context, request, 'delete');
@@ -35,9 +40,14 @@ export const manifestRoutes: RouteGroup = (server, context) => {
   });
 };
 
-async function send(context: RegistryContext, request: FastifyRequest, reply: FastifyReply) {
-  const repository = await authorized(context, request, 'pull');
-  const reference = referenceOf(request);
+/** Answers GET and HEAD for a manifest that the repository has, by tag or digest; the client may pull it. */
+export async function sendManifest(
+  context: RegistryContext,
+  repository: Repository,
+  reference: string,
+  request: FastifyRequest,
+  reply: FastifyReply,
+): Promise<FastifyReply> {
   const digest = isTag(reference) ? await repository.resolve(reference) : reference;
   const record = digest === undefined ? undefined : await repository.manifest(digest);
   if (digest === undefined || record === undefined) throw await unknown(repository, reference);

@@ -1,6 +1,6 @@
 /** distribution-spec, "Listing Tags" (end-8). */
 import { ApiError } from '../api-error.js';
-import { authorized, type RouteGroup } from '../context.js';
+import { authorized, checkAttribute, type RouteGroup } from '../context.js';
 import { page } from '../pagination.js';
 
 export const tagRoutes: RouteGroup = (server, context) => {
@@ -8,9 +8,7 @@ export const tagRoutes: RouteGroup = (server, context) => {
     const repository = await authorized(context, request, 'pull');
     const { name } = repository;
     if (!(await repository.exists())) throw new ApiError('NAME_UNKNOWN', { detail: { name } });
-    if (!(await repository.attributes()).listEnabled) {
-      throw new ApiError('UNSUPPORTED', { message: `repository ${name}: listEnabled is false` });
-    }
+    await checkAttribute(repository, 'listEnabled');
     return { name, tags: await page(request, reply, await repository.tags()) };
   });
 };
