@@ -1,0 +1,139 @@
+/** The snapshotter as a proxy plugin of containerd: gRPC on a Unix socket that only root may use. */
+
+import { chmod, mkdir, rm } from 'node:fs/promises';
+import { connect } from 'node:net';
+import { dirname } from 'node:path';
+import {
+  Server,
+  ServerCredentials,
+  type ServerUnaryCall,
+  type ServerWritableStream,
+  type sendUnaryData,
+  status,
+} from '@grpc/grpc-js';
+import { type Logger, log } from '../telemetry/logger.js';
+import {
+  type CommitRequest,
+  type CreateRequest,
+  infoMessage,
+  type KeyRequest,
+  type ListRequest,
+  requiredInfo,
+  snapshotsService,
+  type UpdateRequest,
+} from './protocol.js';
+import { SnapshotError, type SnapshotErrorCode } from './snapshot-error.js';
+import type { Snapshotter } from './snapshotter.js';
+
+/** Snapshots in one message of a list: with all their labels they stay far below gRPC's 4 MiB. */
+const LIST_CHUNK = 100;
+
+const STATUS: Readonly<Record<SnapshotErrorCode, status>> = {
+  NOT_FOUND: status.NOT_FOUND,
+  ALREADY_EXISTS: status.ALREADY_EXISTS,
+  INVALID_ARGUMENT: status.INVALID_ARGUMENT,
+  FAILED_PRECONDITION: status.FAILED_PRECONDITION,
+  UNAVAILABLE: status.UNAVAILABLE,
+};
+
+export interface SnapshotServer {
+  /** Ends when the calls under way have been answered. */
+  close(): Promise<void>;
+}
+
+/** Throws SnapshotError ALREADY_EXISTS when somebody else answers at the socket. */
+export async function serveSnapshots(
+  snapshotter: Snapshotter,
+  socket: string,
+  logger: Logger = log,
+): Promise<SnapshotServer> {
+  await mkdir(dirname(socket), { recursive: true, mode: 0o711 });
+  if (await answers(socket)) {
+    throw new SnapshotError('ALREADY_EXISTS', `${socket}: another snapshotter serves there already`);
+  }
+  await rm(socket, { force: true });
+  const server = new Server();
+  server.addService(snapshotsService(), handlers(snapshotter, logger));
+  const umask = process.umask(0o177);
+  try {
+    await new Promise<void>((resolve, reject) => {
+      server.bindAsync(`unix:${socket}`, ServerCredentials.createInsecure(), (error) =>
+        error === null ? resolve() : reject(error),
+      );
+    });
+  } finally {
+    process.umask(umask);
+  }
+  await chmod(socket, 0o600);
+  return {
+    close: () =>
+      new Promise((resolve, reject) => server.tryShutdown((error) => (error ? reject(error) : resolve()))),
+  };
+}
+
+function handlers(snapshotter: Snapshotter, logger: Logger) {
+  const unary =
+    <Request, Response>(action: (request: Request) => Response | Promise<Response>) =>
+    async (call: ServerUnaryCall<Request, Response>, callback: sendUnaryData<Response>) => {
+      try {
+        callback(null, await action(call.request));
+      } catch (error) {
+        callback(grpcError(error, logger));
+      }
+    };
+  return {
+    Prepare: unary(async ({ key, parent, labels }: CreateRequest) => ({
+      mounts: await snapshotter.prepare(key, parent, labels),
+    })),
+    View: unary(async ({ key, parent, labels }: CreateRequest) => ({
+      mounts: await snapshotter.view(key, parent, labels),
+    })),
+    Mounts: unary(async ({ key }: KeyRequest) => ({ mounts: await snapshotter.mounts(key) })),
+    Commit: unary(async ({ key, name, labels, parent }: CommitRequest) => {
+      await snapshotter.commit(key, name, labels, parent);
+      return {};
+    }),
+    Remove: unary(async ({ key }: KeyRequest) => {
+      await snapshotter.remove(key);
+      return {};
+    }),
+    Stat: unary(({ key }: KeyRequest) => ({ info: infoMessage(snapshotter.stat(key)) })),
+    Update: unary(async (request: UpdateRequest) => ({
+      info: infoMessage(await snapshotter.update(requiredInfo(request), request.updateMask?.paths ?? [])),
+    })),
+    Usage: unary(({ key }: KeyRequest) => snapshotter.usage(key)),
+    Cleanup: unary(async () => {
+      await snapshotter.cleanUp();
+      return {};
+    }),
+    async List(call: ServerWritableStream<ListRequest, { info: object[] }>) {
+      try {
+        const found = snapshotter.list(call.request.filters).map(infoMessage);
+        for (let at = 0; at < found.length; at += LIST_CHUNK) {
+          call.write({ info: found.slice(at, at + LIST_CHUNK) });
+        }
+        call.end();
+      } catch (error) {
+        call.destroy(grpcError(error, logger));
+      }
+    },
+  };
+}
+
+function grpcError(error: unknown, logger: Logger): Error & { code: status; details: string } {
+  const { message, stack } = error as Error;
+  if (!(error instanceof SnapshotError)) logger.error(`snapshot request failed: ${stack ?? message}`);
+  const code = error instanceof SnapshotError ? STATUS[error.code] : status.UNKNOWN;
+  return Object.assign(new Error(message), { code, details: message });
+}
+
+function answers(socket: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const connection = connect(socket);
+    connection.once('connect', () => {
+      connection.destroy();
+      resolve(true);
+    });
+    connection.once('error', () => resolve(false));
+  });
+}
