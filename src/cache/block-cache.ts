@@ -61,6 +61,7 @@ export class BlockCache {
   readonly scheduler: FetchScheduler;
   readonly eviction: Eviction;
   readonly blobs: BlobCache;
+  readonly #log: Logger;
   readonly #spare: boolean;
   readonly #entries = new Map<string, Entry>();
   readonly #layers = new Map<string, CachedLayer>();
@@ -70,6 +71,7 @@ export class BlockCache {
   private constructor(directory: string, spare: boolean, limit: number, options: BlockCacheOptions) {
     this.directory = directory;
     this.#spare = spare;
+    this.#log = options.logger ?? log;
     this.scheduler = new FetchScheduler(options, options.logger);
     this.eviction = new Eviction(directory, limit, this.#layers, options.logger);
     this.blobs = new BlobCache(directory);
@@ -136,7 +138,7 @@ export class BlockCache {
 
   /** What is known of a source: its health and what it delivered to all layers. */
   stateOf(source: Source): SourceState {
-    const state = this.#states.get(source) ?? new SourceState(source);
+    const state = this.#states.get(source) ?? new SourceState(source, this.#log);
     this.#states.set(source, state);
     return state;
   }

@@ -24,6 +24,7 @@ export class LayerSource {
     this.state = state;
     this.#diffID = diffID;
     this.#size = size;
+    state.use(diffID);
   }
 
   async read(offset: number, length: number, signal: AbortSignal): Promise<Uint8Array> {
@@ -50,6 +51,7 @@ export class LayerSource {
   }
 
   close(): void {
+    this.state.leave(this.#diffID);
     if (this.#open !== undefined) this.#discard(this.#open);
   }
 

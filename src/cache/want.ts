@@ -5,6 +5,9 @@ import type { LayerSource } from './layer-source.js';
 /** A block may arrive wrong once by accident; a source that has it wrong twice has it wrong. */
 const CORRUPT_TRIES = 2;
 
+/** More than a block is ever tried. */
+const UNWELL = 1e6;
+
 export type Choice = { source: LayerSource } | { waitUntil: number } | 'exhausted';
 
 export class Want {
@@ -27,22 +30,30 @@ export class Want {
     return this.#tries.size > 0;
   }
 
-  /** The source to ask now: of those that may be asked the least tried one, and of these the first in order. */
+  /**
+   * The source to ask now: of those that are well the least tried one, and of these the first in order; only where
+   * none is well, one whose pause is over. The blobs, which cost a whole layer, are not begun while a better source
+   * has merely stumbled.
+   */
   choose(now: number): Choice {
     let best: LayerSource | undefined;
-    let bestTries = Number.POSITIVE_INFINITY;
+    let bestRank = Number.POSITIVE_INFINITY;
     let waitUntil: number | undefined;
+    let stumbled: number | undefined;
     for (const source of this.layer.sources) {
       if (this.#excluded.has(source)) continue;
-      const usableAt = source.state.usableAt;
+      const { usableAt, healthy, away } = source.state;
       if (usableAt > now) {
         waitUntil = Math.min(waitUntil ?? usableAt, usableAt);
+        if (!away && Number.isFinite(usableAt)) stumbled = Math.min(stumbled ?? usableAt, usableAt);
         continue;
       }
       const tries = (this.#tries.get(source) ?? 0) + (source.avoidUntil > now ? 1 : 0);
-      if (tries < bestTries) {
+      const rank = (healthy ? 0 : UNWELL) + tries;
+      const isLastResort = source.state.source.kind === 'blob' && stumbled !== undefined;
+      if (rank < bestRank && !isLastResort) {
         best = source;
-        bestTries = tries;
+        bestRank = rank;
       }
     }
     if (best !== undefined) return { source: best };

@@ -1,6 +1,7 @@
 /** The options of every command that takes an image from a registry or a store. */
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import type { ImageRequest } from '../mount/open-image.js';
+import { parseDuration } from '../runtime/units.js';
 import type { TransportKind } from '../source/mount-description.js';
 import { addSourceOptions, type SourceOptions } from './options.js';
 
@@ -13,6 +14,8 @@ export interface ImageOptions extends SourceOptions {
   insecureRegistry?: string[];
   registryCa?: string;
   registryMirror?: Record<string, string[]>;
+  /** Of the configuration file alone. */
+  registryCas?: Record<string, string>;
 }
 
 export const IMAGE_ARGUMENT =
@@ -42,7 +45,7 @@ export function addRegistryOptions(command: Command): Command {
       new Option(
         '--wait <time>',
         'how long to wait while the registry expands the image, such as 90s or 10m (default: 5m)',
-      ).argParser(parseDuration),
+      ).argParser(durationOption),
     )
     .option('--insecure-registry <host[:port]>', 'may do without TLS, or have any certificate', collect)
     .option('--registry-ca <file>', 'CAs (PEM) that registries are trusted by, beside certs.d')
@@ -61,6 +64,7 @@ export async function imageRequestOf(image: string, options: ImageOptions): Prom
   const registry = {
     ...(options.insecureRegistry === undefined ? {} : { insecure: options.insecureRegistry }),
     ...(options.registryCa === undefined ? {} : { caFile: options.registryCa }),
+    ...(options.registryCas === undefined ? {} : { caFiles: options.registryCas }),
     ...(options.registryMirror === undefined ? {} : { mirrors: options.registryMirror }),
   };
   return {
@@ -91,12 +95,9 @@ function parseTransports(text: string): TransportKind[] {
   return kinds;
 }
 
-/** Milliseconds; a number alone is seconds. */
-function parseDuration(text: string): number {
-  const match = /^(\d+)(ms|s|m|h)?$/.exec(text);
-  const units: Record<string, number> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 };
-  const value = Number(match?.[1]) * (units[match?.[2] ?? 's'] ?? 1);
-  if (!Number.isSafeInteger(value)) throw new InvalidArgumentError('write a time such as 90s or 10m.');
+function durationOption(text: string): number {
+  const value = parseDuration(text);
+  if (value === undefined) throw new InvalidArgumentError('write a time such as 90s or 10m.');
   return value;
 }
 

@@ -5,6 +5,7 @@ import {
   addLogOptions,
   addSourceOptions,
   applyLogOptions,
+  configured,
   requireStore,
   type SourceOptions,
 } from './options.js';
@@ -30,7 +31,7 @@ export function addInspectCommand(program: Command): void {
     guarded(async (name: string, options: InspectOptions) => {
       await applyLogOptions(command, 'info');
       const { inspectImage, inspectPath } = await import('../runtime/inspection.js');
-      const request = { ...requireStore(options), image: name };
+      const request = { ...requireStore(await configured(command, options)), image: name };
       const result =
         options.path === undefined ? await inspectImage(request) : await inspectPath(request, options.path);
       if (options.json) process.stdout.write(`${JSON.stringify(result, undefined, 2)}\n`);

@@ -11,6 +11,7 @@ import { EXIT_RUN_FAILURE, EXIT_USAGE, reportFailure, reportUsage } from './fail
 import { addInspectCommand } from './inspect.js';
 import { addMountCommand } from './mount.js';
 import { addLogOptions } from './options.js';
+import { addPullCommand } from './pull.js';
 import { addRegistryCommand } from './registry.js';
 import { addRunCommand } from './run.js';
 import { addUmountCommand } from './umount.js';
@@ -30,6 +31,7 @@ addExpandCommand(program);
 addMountCommand(program);
 addUmountCommand(program);
 addRunCommand(program);
+addPullCommand(program);
 addInspectCommand(program);
 addRegistryCommand(program);
 

@@ -3,7 +3,7 @@ import { fileURLToPath } from 'node:url';
 import type { Command } from 'commander';
 import { guarded } from './failure.js';
 import { addImageOptions, IMAGE_ARGUMENT, type ImageOptions, imageRequestOf } from './image-options.js';
-import { addLogOptions, applyLogOptions, logOptionsOf, runDirectoryOption } from './options.js';
+import { addLogOptions, applyLogOptions, configured, logOptionsOf, runDirectoryOption } from './options.js';
 
 interface MountCommandOptions extends ImageOptions {
   runDir: string;
@@ -29,8 +29,9 @@ export function addMountCommand(program: Command): void {
     guarded(async (image: string, mountpoint: string, options: MountCommandOptions) => {
       await applyLogOptions(command, 'info');
       const { serveInBackground, serveMount } = await import('../runtime/mount-server.js');
-      const { cache, cacheSize, runDir } = options;
-      const request = { ...(await imageRequestOf(image, options)), cache, cacheSize, runDir, mountpoint };
+      const settings = await configured(command, options);
+      const { cache, cacheSize, runDir } = settings;
+      const request = { ...(await imageRequestOf(image, settings)), cache, cacheSize, runDir, mountpoint };
       const print = (description: string) => void process.stdout.write(`${description}\n`);
       if (options.foreground) return await serveMount(request, print);
       print(

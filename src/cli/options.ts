@@ -3,6 +3,7 @@ import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { RuntimeError } from '../runtime/runtime-error.js';
+import { parseSize } from '../runtime/units.js';
 import {
   configureLogging,
   LOG_FORMATS,
@@ -58,8 +59,14 @@ export function requireStore<T extends { store?: string }>(options: T): T & { st
 }
 
 export function addSourceOptions(command: Command): Command {
+  addCacheOptions(command.addOption(storeOption('file:DIR, a path, or smb://HOST[:PORT]/SHARE[/PATH]')));
   return command
-    .addOption(storeOption('file:DIR, a path, or smb://HOST[:PORT]/SHARE[/PATH]'))
+    .option('--credentials <file>', 'user and password for smb, in the format of mount.cifs')
+    .addOption(configOption());
+}
+
+export function addCacheOptions(command: Command): Command {
+  return command
     .addOption(
       new Option('--cache <dir>', 'block cache of this host')
         .env('ORCA_CACHE')
@@ -69,9 +76,8 @@ export function addSourceOptions(command: Command): Command {
       new Option(
         '--cache-size <size>',
         'upper limit of the block cache, such as 20G; 80 % of the free space by default',
-      ).argParser(parseSize),
-    )
-    .option('--credentials <file>', 'user and password for smb, in the format of mount.cifs');
+      ).argParser(sizeOption),
+    );
 }
 
 export function runDirectoryOption(): Option {
@@ -80,10 +86,39 @@ export function runDirectoryOption(): Option {
     .default(defaultRunDirectory());
 }
 
-function parseSize(text: string): number {
-  const match = /^([0-9]+)([KMGT]?)$/i.exec(text);
-  const size = Number(match?.[1]) * 1024 ** ' KMGT'.indexOf(match?.[2]?.toUpperCase() || ' ');
-  if (!Number.isSafeInteger(size)) throw new InvalidArgumentError('write a number with K, M, G or T.');
+/**
+ * The options, with what the configuration file says where neither command line nor environment does. Lists of
+ * registries are those of both.
+ */
+export async function configured<T extends object>(command: Command, options: T): Promise<T> {
+  const { config: path } = options as { config?: string };
+  const { readHostConfig } = await import('../runtime/host-config.js');
+  const { insecureRegistries, mirrors, registryCas, ...single } = await readHostConfig(path);
+  const merged = { ...options } as Record<string, unknown>;
+  const has = (name: string) => command.options.some((option) => option.attributeName() === name);
+  for (const [name, value] of Object.entries(single)) {
+    const from = command.getOptionValueSource(name);
+    if (has(name) && (from === undefined || from === 'default')) merged[name] = value;
+  }
+  if (has('insecureRegistry')) {
+    const own = options as { insecureRegistry?: string[]; registryMirror?: Record<string, string[]> };
+    merged['insecureRegistry'] = [...(own.insecureRegistry ?? []), ...insecureRegistries];
+    merged['registryMirror'] = { ...mirrors, ...own.registryMirror };
+    merged['registryCas'] = registryCas;
+  }
+  return merged as T;
+}
+
+export function configOption(): Option {
+  return new Option(
+    '--config <file>',
+    'configuration file (default: /etc/orca/config.toml, if it is there)',
+  ).env('ORCA_CONFIG');
+}
+
+function sizeOption(text: string): number {
+  const size = parseSize(text);
+  if (size === undefined) throw new InvalidArgumentError('write a number with K, M, G or T.');
   return size;
 }
 

@@ -2,7 +2,7 @@
 import { type Command, Option } from 'commander';
 import { EXIT_RUN_FAILURE, reportFailure } from './failure.js';
 import { addImageOptions, IMAGE_ARGUMENT, type ImageOptions, imageRequestOf } from './image-options.js';
-import { addLogOptions, applyLogOptions, runDirectoryOption } from './options.js';
+import { addLogOptions, applyLogOptions, configured, runDirectoryOption } from './options.js';
 
 interface RunCommandOptions extends ImageOptions {
   runDir: string;
@@ -49,7 +49,7 @@ export function addRunCommand(program: Command): void {
   command.action(async (image: string, args: string[], options: RunCommandOptions) => {
     try {
       await applyLogOptions(command, 'warn');
-      process.exitCode = await run(image, args, options);
+      process.exitCode = await run(image, args, await configured(command, options));
     } catch (error) {
       const codes: Record<string, number> = { NOT_EXECUTABLE: 126, COMMAND_NOT_FOUND: 127 };
       process.exitCode = reportFailure(

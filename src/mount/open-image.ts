@@ -34,7 +34,9 @@ export interface ImageRequest {
   pull?: PullPolicy | undefined;
   /** Milliseconds to wait for the registry to expand the image; default 300000. */
   wait?: number | undefined;
-  registry?: Pick<RegistryClientOptions, 'insecure' | 'caFile' | 'certsDirectory' | 'mirrors'> | undefined;
+  registry?:
+    | Pick<RegistryClientOptions, 'insecure' | 'caFile' | 'caFiles' | 'certsDirectory' | 'mirrors'>
+    | undefined;
 }
 
 export interface OpenOptions {

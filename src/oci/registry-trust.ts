@@ -45,6 +45,8 @@ export interface TrustOptions {
   insecure?: readonly string[];
   /** PEM file of CAs that are trusted for every host, beside certs.d. */
   caFile?: string;
+  /** PEM files of CAs by registry (`host[:port]`), beside that. */
+  caFiles?: Readonly<Record<string, string>>;
   /** Default /etc/docker/certs.d. */
   certsDirectory?: string;
 }
@@ -58,6 +60,8 @@ export function isInsecure(host: string, { insecure = [] }: TrustOptions = {}): 
 /** What is trusted of a host. Throws RegistryError INVALID_CONFIG. */
 export async function trustFor(host: string, options: TrustOptions = {}): Promise<TlsTrust> {
   const trust = await hostCertificates(host, options.certsDirectory);
-  const ca = [...(trust.ca ?? []), ...(options.caFile === undefined ? [] : [await readPem(options.caFile)])];
+  const own = options.caFiles && Object.hasOwn(options.caFiles, host) ? options.caFiles[host] : undefined;
+  const files = [options.caFile, own].filter((file) => file !== undefined);
+  const ca = [...(trust.ca ?? []), ...(await Promise.all(files.map(readPem)))];
   return { ...trust, ca, unverified: isInsecure(host, options) };
 }

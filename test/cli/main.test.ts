@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises';
 import test from 'ava';
 import { isOneLine, orca, startOrca } from './orca.js';
 
-const COMMANDS = ['expand', 'mount', 'umount', 'run', 'inspect', 'registry'];
+const COMMANDS = ['expand', 'mount', 'umount', 'run', 'pull', 'inspect', 'registry'];
 
 test('--version prints the version of the package', async (t) => {
   const { version } = JSON.parse(await readFile('package.json', 'utf8')) as { version: string };
@@ -37,11 +37,7 @@ for (const [args, code, message] of [
   [['run'], 125, /missing required argument 'image': see orca run --help/],
   [['run', '--bogus', 'image'], 125, /unknown option '--bogus'/],
   [['run', '--net', 'bridge', 'image'], 125, /Allowed choices are host, none/],
-  [
-    ['run', '--pull', 'never', '--cache', '/tmp/orca-main-test-no-cache', 'image'],
-    125,
-    /image:latest is not on this host: run orca pull/,
-  ],
+  [['pull', 'a b'], 1, /is not an image name/],
   [['expand', 'oci:x'], 1, /no store is named/],
   [['serve-mount', 'a', 'b'], 1, /started by orca mount, not by hand/],
 ] as const) {
