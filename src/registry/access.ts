@@ -4,37 +4,50 @@
  */
 import type { FastifyRequest } from 'fastify';
 import { ApiError } from './api-error.js';
-import { allows, CATALOG_SCOPE, scopeFor, type Access as TokenAccess } from './scope.js';
+import {
+  allows,
+  CATALOG_SCOPE,
+  grantedAction,
+  type RequestAction,
+  scopeFor,
+  type Access as TokenAccess,
+} from './scope.js';
 import type { Tokens } from './tokens.js';
 import { type Action, ANONYMOUS, type User, type UsersFile } from './users-file.js';
 
 export type { Action } from './users-file.js';
 
 export interface Principal {
+  /** The user; undefined is somebody who has shown no credentials. */
+  readonly user: string | undefined;
   readonly name: string;
-  may(repository: string, action: Action): boolean;
+  may(repository: string, action: RequestAction): boolean;
   /** Whether a catalog for it may show the repository. */
   mayList(repository: string): boolean;
 }
 
 /** Everybody, when there is no users file. */
-const ANYBODY: Principal = { name: ANONYMOUS, may: () => true, mayList: () => true };
+const ANYBODY: Principal = { user: undefined, name: ANONYMOUS, may: () => true, mayList: () => true };
 const NOBODY: Pick<User, 'name' | 'may'> = { name: ANONYMOUS, may: () => false };
 
 /** Who has shown Basic credentials, or none, or a token that narrows what the user may. */
 class UserPrincipal implements Principal {
   constructor(
-    readonly user: Pick<User, 'name' | 'may'>,
+    readonly holder: Pick<User, 'name' | 'may'>,
     private readonly access: readonly TokenAccess[] | undefined,
   ) {}
 
   get name(): string {
-    return this.user.name;
+    return this.holder.name;
   }
 
-  may(repository: string, action: Action): boolean {
+  get user(): string | undefined {
+    return this.name === ANONYMOUS ? undefined : this.name;
+  }
+
+  may(repository: string, action: RequestAction): boolean {
     return (
-      userMay(this.user, repository, action) &&
+      userMay(this.holder, repository, grantedAction(action)) &&
       (this.access === undefined || allows(this.access, repository, action))
     );
   }
@@ -44,7 +57,7 @@ class UserPrincipal implements Principal {
   }
 
   mayList(repository: string): boolean {
-    return this.mayCatalog && this.user.may(repository, 'pull');
+    return this.mayCatalog && this.holder.may(repository, 'pull');
   }
 }
 
@@ -102,7 +115,7 @@ export class Access {
   async require(
     request: FastifyRequest,
     repository: string,
-    action: Action,
+    action: RequestAction,
     mountFrom?: string,
   ): Promise<Principal> {
     const scopes = [scopeFor(repository, action), ...(mountFrom ? [scopeFor(mountFrom, 'pull')] : [])];
@@ -110,7 +123,7 @@ export class Access {
     const principal = await this.authenticated(request, scope);
     if (principal.may(repository, action)) return principal;
     if (request.headers.authorization === undefined) throw this.challenge(request, scope);
-    if (principal instanceof UserPrincipal && userMay(principal.user, repository, action)) {
+    if (principal instanceof UserPrincipal && userMay(principal.holder, repository, grantedAction(action))) {
       throw this.challenge(request, scope, 'the token is not for this', 'insufficient_scope');
     }
     throw new ApiError('DENIED', { message: `${principal.name} may not ${action} ${repository}` });

@@ -1,4 +1,6 @@
 /** What may be done with a repository, whoever asks; the attributes of the ACR API, all true but the first. */
+import { printable } from '../oci/digest.js';
+import { ApiError } from './api-error.js';
 import { type DataDirectory, readIfPresent } from './data-directory.js';
 
 export interface RepositoryAttributes {
@@ -32,4 +34,27 @@ export async function writeAttributes(
   attributes: RepositoryAttributes,
 ): Promise<void> {
   await data.write(path, Buffer.from(JSON.stringify(attributes)));
+}
+
+/** What a client wants to change. Throws ApiError UNSUPPORTED with status 400 for anything but attributes. */
+export function parseAttributes(body: Uint8Array): Partial<RepositoryAttributes> {
+  const invalid = (message: string) => new ApiError('UNSUPPORTED', { status: 400, message });
+  let value: unknown;
+  try {
+    value = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(body));
+  } catch {
+    throw invalid('the body is not JSON');
+  }
+  if (value === null || typeof value !== 'object' || Array.isArray(value)) {
+    throw invalid('the body is not a JSON object');
+  }
+  const changes = Object.entries(value);
+  if (changes.length === 0) throw invalid(`no attribute to change; there are ${ATTRIBUTE_NAMES.join(', ')}`);
+  for (const [name, wanted] of changes) {
+    if (!(ATTRIBUTE_NAMES as readonly string[]).includes(name)) {
+      throw invalid(`${printable(name)} is none of ${ATTRIBUTE_NAMES.join(', ')}`);
+    }
+    if (typeof wanted !== 'boolean') throw invalid(`${name} must be true or false`);
+  }
+  return Object.fromEntries(changes) as Partial<RepositoryAttributes>;
 }

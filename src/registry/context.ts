@@ -1,9 +1,10 @@
 /** What the routes share. */
 import type { FastifyInstance, FastifyRequest } from 'fastify';
-import type { Access, Action } from './access.js';
+import type { Access, Principal } from './access.js';
 import { ApiError } from './api-error.js';
 import type { RepositoryAttributes } from './attributes.js';
 import type { Repository } from './repository.js';
+import type { RequestAction } from './scope.js';
 import type { RegistryStorage } from './storage.js';
 import type { UploadSlots } from './upload-slots.js';
 
@@ -29,10 +30,11 @@ export interface RepositoryParams {
   name: string;
 }
 
-const NEEDED: Readonly<Partial<Record<Action, keyof RepositoryAttributes>>> = {
+const NEEDED: Readonly<Partial<Record<RequestAction, keyof RepositoryAttributes>>> = {
   pull: 'readEnabled',
   push: 'writeEnabled',
   delete: 'deleteEnabled',
+  teleport_read: 'readEnabled',
 };
 
 /**
@@ -42,15 +44,30 @@ const NEEDED: Readonly<Partial<Record<Action, keyof RepositoryAttributes>>> = {
 export async function authorized(
   context: RegistryContext,
   request: FastifyRequest,
-  action: Action,
+  action: RequestAction,
   mountFrom?: string,
 ): Promise<Repository> {
+  return (await admitted(context, request, action, mountFrom)).repository;
+}
+
+/** As `authorized`, and who it is. */
+export async function admitted(
+  context: RegistryContext,
+  request: FastifyRequest,
+  action: RequestAction,
+  mountFrom?: string,
+): Promise<{ repository: Repository; principal: Principal }> {
   const { name } = request.params as RepositoryParams;
   const repository = context.storage.repository(name);
-  await context.access.require(request, name, action, mountFrom);
+  const principal = await context.access.require(request, name, action, mountFrom);
+  await requireAttribute(repository, action);
+  return { repository, principal };
+}
+
+/** Throws ApiError UNSUPPORTED when an attribute of the repository forbids this to everybody. */
+export async function requireAttribute(repository: Repository, action: RequestAction): Promise<void> {
   const attribute = NEEDED[action];
   if (attribute !== undefined) await checkAttribute(repository, attribute);
-  return repository;
 }
 
 /** Throws ApiError UNSUPPORTED where the attribute is false. */

@@ -12,7 +12,8 @@ import { Gateway } from './gateway/gateway.js';
 import { gatewayApi } from './gateway/gateway-api.js';
 import { Upstream, type UpstreamOptions } from './gateway/upstream.js';
 import { RegistryError } from './registry-error.js';
-import { isRepositoryUrl, routedUrl } from './repository-url.js';
+import { isRepositoryUrl, redirectedUrl, routedUrl } from './repository-url.js';
+import { acrRoutes } from './routes/acr.js';
 import { baseRoutes } from './routes/base.js';
 import { blobRoutes } from './routes/blobs.js';
 import { catalogRoutes } from './routes/catalog.js';
@@ -90,6 +91,7 @@ const DEFAULT_SERVICE = 'orca-registry';
 const DEFAULT_GRACE_MS = 10_000;
 const IDLE_CHECK_MS = 50;
 const DEFAULT_STALL_MS = 60_000;
+const DIGEST_HEADER = 'Docker-Content-Digest';
 /** Of one path component: a repository name, percent-encoded. */
 const MAX_PARAM_LENGTH = 1024;
 
@@ -168,8 +170,17 @@ async function createServer(
   // Bodies are streams of bytes, whatever type they say they have.
   server.removeAllContentTypeParsers();
   server.addContentTypeParser('*', (_request, payload, done) => done(null, payload));
-  server.addHook('onRequest', async (_request, reply) => {
+  server.addHook('onRequest', async (request, reply) => {
     reply.header('docker-distribution-api-version', 'registry/2.0');
+    const elsewhere = request.method === 'HEAD' ? redirectedUrl(request.originalUrl) : undefined;
+    return elsewhere === undefined ? undefined : reply.redirect(elsewhere, 308);
+  });
+  server.addHook('onSend', async (_request, reply) => {
+    // Fastify writes header names in small letters, and the scripts of Project Teleport look for this one with grep.
+    const digest = reply.getHeader(DIGEST_HEADER);
+    if (digest === undefined) return;
+    reply.removeHeader(DIGEST_HEADER);
+    reply.raw.setHeader(DIGEST_HEADER, digest);
   });
   server.addHook('onResponse', async (request, reply) => {
     const { method } = request;
@@ -186,7 +197,7 @@ async function createServer(
     const message = status === 405 ? `${request.method} is not supported here` : 'there is no such resource';
     return sendError(new ApiError('UNSUPPORTED', { status, message }), request, reply);
   });
-  for (const group of [...api, ...(options.routes ?? [])]) group(server, context);
+  for (const group of [...api, acrRoutes, ...(options.routes ?? [])]) group(server, context);
   return server;
 }
 

@@ -36,6 +36,15 @@ export interface PutManifest extends ManifestRecord {
   annotations?: Record<string, string>;
 }
 
+/** What ACR says of a repository. */
+export interface RepositorySummary {
+  manifestCount: number;
+  tagCount: number;
+  createdTime: Date;
+  /** Of a manifest, tag or attribute, added, changed or removed. */
+  lastUpdateTime: Date;
+}
+
 export class Repository {
   /** @internal `locks` are held, by name, while manifests and tags change. */
   constructor(
@@ -222,6 +231,30 @@ export class Repository {
   /** Runs `action` while no manifest, tag or attribute of the repository changes. */
   exclusively<T>(action: () => Promise<T>): Promise<T> {
     return this.locks.holding(this.name, action);
+  }
+
+  /** Undefined when nothing has ever been pushed to it, and none of its attributes changed. */
+  async summary(): Promise<RepositorySummary | undefined> {
+    const directory = await stat(this.directory).catch(() => undefined);
+    if (directory === undefined) return undefined;
+    // A change of an entry is one of its directory.
+    const folders = ['_tags', '_manifests/sha256', '_manifests/sha512', '_attributes.json'];
+    const found = await Promise.all(
+      folders.map((folder) => stat(join(this.directory, folder)).catch(() => undefined)),
+    );
+    const times = found.flatMap((status) => status?.mtimeMs ?? []);
+    if (times.length === 0 && !(await this.exists())) return undefined;
+    let manifestCount = 0;
+    for await (const _ of this.digests('_manifests')) manifestCount++;
+    const lastUpdate = Math.max(...times, directory.birthtimeMs);
+    // Some file systems do not know when a file was made.
+    const created = directory.birthtimeMs || Math.min(...times, lastUpdate);
+    return {
+      manifestCount,
+      tagCount: (await this.tags()).length,
+      createdTime: new Date(created),
+      lastUpdateTime: new Date(lastUpdate),
+    };
   }
 
   async attributes(): Promise<RepositoryAttributes> {

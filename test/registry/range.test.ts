@@ -1,5 +1,5 @@
 import test from 'ava';
-import { parseContentRange, parseRange } from '../../src/registry/range.js';
+import { parseContentRange, parseRange, parseRanges } from '../../src/registry/range.js';
 
 test('one range of bytes is understood', (t) => {
   t.deepEqual(parseRange('bytes=0-0', 10), { start: 0, end: 1 });
@@ -40,3 +40,61 @@ test('the range of a chunk', (t) => {
     t.is(parseContentRange(header), undefined, header);
   }
 });
+
+for (const [header, size, ranges] of [
+  [undefined, 10, undefined],
+  ['items=0-1', 10, undefined],
+  ['bytes=0-3', 10, [[0, 4]]],
+  [
+    'bytes=0-3, 6-7',
+    10,
+    [
+      [0, 4],
+      [6, 8],
+    ],
+  ],
+  [
+    'bytes=6-7,0-3',
+    10,
+    [
+      [6, 8],
+      [0, 4],
+    ],
+  ],
+  [
+    'bytes=0-0,-1',
+    10,
+    [
+      [0, 1],
+      [9, 10],
+    ],
+  ],
+  [
+    'bytes= 0-1 ,, 4- ',
+    10,
+    [
+      [0, 2],
+      [4, 10],
+    ],
+  ],
+  ['bytes=0-1,50-60', 10, [[0, 2]]],
+  ['bytes=50-60', 10, 'unsatisfiable'],
+  ['bytes=0-3,2-5', 10, 'unsatisfiable'],
+  ['bytes=0-,0-', 10, 'unsatisfiable'],
+  ['bytes=0-1,x', 10, 'unsatisfiable'],
+  ['bytes=0-1,5-4', 10, [[0, 2]]],
+  ['bytes=', 10, 'unsatisfiable'],
+  ['bytes=,', 10, 'unsatisfiable'],
+  ['bytes=0-1', 0, 'unsatisfiable'],
+  [
+    `bytes=${Array.from({ length: 16 }, (_, i) => `${2 * i}-${2 * i}`).join()}`,
+    40,
+    Array.from({ length: 16 }, (_, i) => [2 * i, 2 * i + 1]),
+  ],
+  [`bytes=${Array.from({ length: 17 }, (_, i) => `${2 * i}-${2 * i}`).join()}`, 40, 'unsatisfiable'],
+] as const) {
+  test(`several ranges: ${header?.slice(0, 40)} of ${size} bytes (${header?.length ?? 0})`, (t) => {
+    const expected = Array.isArray(ranges) ? ranges.map(([start, end]) => ({ start, end })) : ranges;
+    t.deepEqual(parseRanges(header, size) as unknown, expected);
+  });
+}

@@ -22,6 +22,9 @@ export interface RequestOptions {
 }
 
 export class TestRegistry {
+  /** Headers of every request, such as credentials. */
+  headers: Record<string, string> = {};
+
   private constructor(
     readonly directory: string,
     readonly options: Omit<RegistryOptions, 'data'>,
@@ -70,7 +73,7 @@ export class TestRegistry {
           port,
           method,
           path,
-          headers: { ...length, ...headers },
+          headers: { ...length, ...this.headers, ...headers },
           agent: false,
           rejectUnauthorized: false,
         },

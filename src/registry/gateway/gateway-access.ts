@@ -5,16 +5,9 @@
  */
 import type { FastifyRequest } from 'fastify';
 import { isDigest } from '../../oci/digest.js';
-import {
-  Access,
-  type AccessOptions,
-  type Action,
-  basicCredentials,
-  type Principal,
-  userMay,
-} from '../access.js';
+import { Access, type AccessOptions, basicCredentials, type Principal, userMay } from '../access.js';
 import { ApiError } from '../api-error.js';
-import { allows } from '../scope.js';
+import { allows, grantedAction, type RequestAction } from '../scope.js';
 import type { RegistryStorage } from '../storage.js';
 import type { ClientHeaders, UpstreamRights } from './upstream-rights.js';
 
@@ -42,7 +35,11 @@ export class GatewayAccess extends Access {
     return (await this.own(request.headers.authorization)) ?? clientOf(request, () => false);
   }
 
-  override async require(request: FastifyRequest, repository: string, action: Action): Promise<Principal> {
+  override async require(
+    request: FastifyRequest,
+    repository: string,
+    action: RequestAction,
+  ): Promise<Principal> {
     const { digest } = request.params as { digest?: string };
     return this.requireWith(request, repository, action, isDigest(digest ?? '') ? digest : undefined);
   }
@@ -51,7 +48,7 @@ export class GatewayAccess extends Access {
   async requireWith(
     request: FastifyRequest,
     repository: string,
-    action: Action,
+    action: RequestAction,
     digest: string | undefined,
   ): Promise<Principal> {
     const own = await this.own(request.headers.authorization);
@@ -64,10 +61,10 @@ export class GatewayAccess extends Access {
   async requireUpstream(
     headers: ClientHeaders,
     repository: string,
-    action: Action,
+    action: RequestAction,
     digest?: string,
   ): Promise<void> {
-    switch (action) {
+    switch (grantedAction(action)) {
       case 'pull':
         return this.rights.requirePull(headers, repository, digest, () => this.manifests(repository));
       case 'push':
@@ -99,6 +96,7 @@ export class GatewayAccess extends Access {
       const claims = await tokens.verifyAccess(token);
       if (claims === undefined) return undefined;
       return {
+        user: claims.user,
         name: claims.user ?? 'token',
         may: (repository, action) => allows(claims.access, repository, action),
         mayList: (repository) => allows(claims.access, repository, 'pull'),
@@ -110,8 +108,9 @@ export class GatewayAccess extends Access {
     const user = await users?.login(basic.name, basic.password);
     return (
       user && {
+        user: user.name,
         name: user.name,
-        may: (repository, action) => userMay(user, repository, action),
+        may: (repository, action) => userMay(user, repository, grantedAction(action)),
         mayList: (repository) => user.may(repository, 'pull'),
       }
     );
@@ -131,5 +130,5 @@ export class GatewayAccess extends Access {
 
 function clientOf(request: FastifyRequest, may: Principal['may'], lists = false): Principal {
   const name = basicCredentials(request.headers.authorization ?? '')?.name ?? 'client of the upstream';
-  return { name, may, mayList: () => lists };
+  return { user: undefined, name, may, mayList: () => lists };
 }

@@ -61,7 +61,7 @@ export async function sendBlob(
   if (start === end) return reply.send(Buffer.alloc(0));
   const file = await context.storage.blobs.open(digest);
   if (file === undefined) throw unknown(digest);
-  return sendFile(reply, file, { start, end }, context.stallTimeout);
+  return sendFile(reply, file, [{ start, end }], context.stallTimeout);
 }
 
 function digestOf(request: FastifyRequest): string {
