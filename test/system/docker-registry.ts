@@ -8,12 +8,19 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { hashSync } from 'bcryptjs';
 
 export interface DockerRegistryOptions {
-  /** Name and password that it asks for, by Basic. */
-  user?: { username: string; password: string };
+  /** Name and password that it asks for, by Basic; one or several. */
+  user?: User | readonly User[];
   /** Paths of PEM files. */
   tls?: { certificate: string; key: string };
   /** Makes it a mirror of another registry. */
   proxyOf?: string;
+  /** Where it sends its events, and the bearer token that it shows there. */
+  notify?: { url: string; token: string };
+}
+
+interface User {
+  username: string;
+  password: string;
 }
 
 const START_MS = 20_000;
@@ -36,9 +43,10 @@ export class DockerRegistry {
   static async start(options: DockerRegistryOptions = {}): Promise<DockerRegistry> {
     const directory = await mkdtemp(join(tmpdir(), 'orca-docker-registry-'));
     const port = await freePort();
-    const { user, tls, proxyOf } = options;
+    const { user, tls, proxyOf, notify } = options;
     const htpasswd = join(directory, 'htpasswd');
-    if (user !== undefined) await writeFile(htpasswd, `${user.username}:${hashSync(user.password, 4)}\n`);
+    const lines = [user ?? []].flat().map((one) => `${one.username}:${hashSync(one.password, 4)}\n`);
+    if (user !== undefined) await writeFile(htpasswd, lines.join(''));
     const config = {
       version: '0.1',
       log: { level: 'error', accesslog: { disabled: true } },
@@ -46,6 +54,7 @@ export class DockerRegistry {
       http: { addr: `127.0.0.1:${port}`, ...(tls && { tls }) },
       ...(user && { auth: { htpasswd: { realm: 'test', path: htpasswd } } }),
       ...(proxyOf && { proxy: { remoteurl: proxyOf } }),
+      ...(notify && { notifications: { endpoints: [endpoint(notify)] } }),
     };
     // JSON is YAML.
     const file = join(directory, 'config.yml');
@@ -69,6 +78,18 @@ export class DockerRegistry {
     await ended;
     await rm(this.directory, { recursive: true });
   }
+}
+
+/** As docs/REGISTRY.md has it, with shorter times. */
+function endpoint({ url, token }: { url: string; token: string }): object {
+  return {
+    name: 'orca',
+    url,
+    headers: { Authorization: [`Bearer ${token}`] },
+    timeout: '5s',
+    threshold: 3,
+    backoff: '100ms',
+  };
 }
 
 /** A certificate that fetch does not trust is an answer, too. */

@@ -1,0 +1,148 @@
+/** The gateway before Debian's docker-registry: its events, its lack of the referrers API, its accounts. Needs root. */
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import test from 'ava';
+import { digestOf } from '../../src/oci/digest.js';
+import { parseManifest } from '../../src/oci/manifest.js';
+import { Upstream } from '../../src/registry/gateway/upstream.js';
+import { UpstreamOrigin } from '../../src/registry/gateway/upstream-origin.js';
+import { addArtifact, enable } from '../registry/gateway/gateway-fixture.js';
+import { json, TestRegistry } from '../registry/server-fixture.js';
+import { run } from './command.js';
+import { DockerRegistry } from './docker-registry.js';
+import { testImage } from './images.js';
+
+const SECRET = 'what-the-registry-shows-us';
+const USER = { username: 'gateway', password: 'its own: secret' };
+const WAIT_MS = 30_000;
+let scratch: string;
+
+test.before(async () => {
+  scratch = await mkdtemp(join(tmpdir(), 'orca-gateway-system-'));
+});
+test.after.always(() => rm(scratch, { recursive: true, force: true }));
+
+async function push(host: string, reference: string, more: readonly string[] = []): Promise<string> {
+  const image = await testImage('nginx');
+  const options = ['--dest-tls-verify=false', '--preserve-digests', ...more];
+  await run('skopeo', [
+    'copy',
+    ...options,
+    `oci:${image.directory}:${image.tag}`,
+    `docker://${host}/${reference}`,
+  ]);
+  const index = JSON.parse(await readFile(join(image.directory, 'index.json'), 'utf8')) as {
+    manifests: { digest: string }[];
+  };
+  return index.manifests[0]?.digest ?? '';
+}
+
+test.serial('docker-registry tells the gateway of images that are pushed around it', async (t) => {
+  const tokenFile = join(scratch, 'token');
+  await writeFile(tokenFile, SECRET);
+  const told: string[] = [];
+  // The registry has to know the gateway before the gateway can know it, so there is one for its events alone.
+  const events = await TestRegistry.start({
+    upstream: { url: 'http://127.0.0.1:1' },
+    notificationsToken: tokenFile,
+    onManifest: (repository, digest) => void told.push(`${repository}@${digest}`),
+  });
+  const upstream = await DockerRegistry.start({
+    notify: { url: `${events.url}/notifications`, token: SECRET },
+  });
+  try {
+    await enable(events, 'team/nginx');
+    const digest = await push(upstream.host, 'team/nginx:1');
+    const arrived = async (done: () => Promise<boolean> | boolean) => {
+      for (const deadline = Date.now() + WAIT_MS; !(await done()); await sleep(50))
+        if (Date.now() > deadline) return false;
+      return true;
+    };
+    t.true(await arrived(() => told.length > 0), 'no event has come');
+    t.deepEqual(told, [`team/nginx@${digest}`]);
+    const kept = events.registry.context.storage.repository('team/nginx');
+    const artifact = await addArtifact(events, 'team/nginx', { digest, bytes: Buffer.from('x') });
+    const remote = `docker://${upstream.host}/team/nginx:1`;
+    await run('skopeo', ['delete', '--tls-verify=false', remote]);
+    t.true(await arrived(async () => (await kept.manifest(artifact.digest)) === undefined));
+  } finally {
+    await upstream.stop();
+    await events.stop();
+  }
+});
+
+test.serial(
+  'an artifact of ours stands beside what docker-registry, without the API, has by tag',
+  async (t) => {
+    const upstream = await DockerRegistry.start();
+    const gateway = await TestRegistry.start({ upstream: { url: `http://${upstream.host}` } });
+    try {
+      const digest = await push(gateway.host, 'a/nginx:1');
+      const path = `/v2/a/nginx/referrers/${digest}`;
+      t.is((await gateway.send('GET', path)).status, 404);
+      const artifact = await addArtifact(gateway, 'a/nginx', { digest, bytes: Buffer.from('x') });
+      const list = async () =>
+        (json(await gateway.send('GET', path)) as { manifests: { digest: string }[] }).manifests;
+      t.deepEqual(
+        (await list()).map((one) => one.digest),
+        [artifact.digest],
+      );
+      const index = Buffer.from(
+        JSON.stringify({
+          schemaVersion: 2,
+          mediaType: 'application/vnd.oci.image.index.v1+json',
+          manifests: [{ mediaType: 'application/vnd.oci.image.manifest.v1+json', digest, size: 1 }],
+        }),
+      );
+      const tag = digest.replace(':', '-');
+      const pushed = await gateway.pushManifest(
+        'a/nginx',
+        tag,
+        index,
+        'application/vnd.oci.image.index.v1+json',
+      );
+      t.is(pushed.status, 201, pushed.body.toString());
+      t.deepEqual(
+        (await list()).map((one) => one.digest),
+        [artifact.digest, digest],
+      );
+    } finally {
+      await gateway.stop();
+      await upstream.stop();
+    }
+  },
+);
+
+test.serial('the gateway reads from the upstream with credentials of its own', async (t) => {
+  const upstream = await DockerRegistry.start({ user: USER });
+  const credentials = join(scratch, 'credentials');
+  await writeFile(credentials, `${USER.username}:${USER.password}\n`);
+  const url = `http://${upstream.host}`;
+  const gateway = await TestRegistry.start({ upstream: { url } });
+  const reader = await Upstream.open({ url, credentials });
+  const stranger = await Upstream.open({ url });
+  try {
+    const digest = await push(gateway.host, 'a/b:1', ['--dest-creds', `${USER.username}:${USER.password}`]);
+    const { storage } = gateway.registry.context;
+    const origin = new UpstreamOrigin(reader, storage);
+    t.deepEqual(await origin.tags('a/b'), ['1']);
+    t.deepEqual(await origin.tags('never/seen'), []);
+    t.is(await origin.resolve('a/b', '1'), digest);
+    t.is(await origin.resolve('a/b', '2'), undefined);
+    const { bytes } = await origin.readManifest('a/b', digest);
+    t.is(digestOf(bytes), digest);
+    t.is((await storage.repository('a/b').manifest(digest))?.size, bytes.length);
+    const [layer] = parseManifest(bytes).layers;
+    const chunks: Uint8Array[] = [];
+    for await (const chunk of origin.openBlob('a/b', layer!)) chunks.push(chunk);
+    t.is(digestOf(Buffer.concat(chunks)), layer?.digest ?? '');
+    await t.throwsAsync(new UpstreamOrigin(stranger, storage).tags('a/b'), { message: /UNAUTHORIZED/ });
+  } finally {
+    await reader.close();
+    await stranger.close();
+    await gateway.stop();
+    await upstream.stop();
+  }
+});
