@@ -1,6 +1,7 @@
 /** Builds the image index of a list of layer VHDs (docs/FORMAT.md, "Image index"). */
 import { createHash } from 'node:crypto';
 import { closeSync, fstatSync, openSync } from 'node:fs';
+import type { ReadAt } from '../erofs/read-at.js';
 import { ErofsImage, readTree } from '../erofs/reader.js';
 import { BLOCK_SIZE, type Directory } from '../erofs/tree.js';
 import { writeErofs } from '../erofs/writer.js';
@@ -14,6 +15,15 @@ export interface LayerFile {
   diffID: string;
   /** Path of the layer VHD. */
   path: string;
+}
+
+/** A layer VHD whose metadata can be read at once; its file data are not asked for. */
+export interface ReadableLayer {
+  diffID: string;
+  /** Where it lies, for messages. */
+  location: string;
+  /** Calls `use` with the layer VHD open, and closes it. */
+  open<T>(use: (readAt: ReadAt, size: number) => T): T;
 }
 
 export interface ImageIndexDevice {
@@ -36,6 +46,11 @@ export interface BuiltImageIndex {
  * Throws ImageError INVALID_LAYER, which names the layer, BAD_HARD_LINK, or ErofsError TOO_LARGE.
  */
 export function buildImageIndex(layers: readonly LayerFile[]): BuiltImageIndex {
+  return mergeImageIndex(layers.map(({ diffID, path }) => ({ diffID, location: path, open: opener(path) })));
+}
+
+/** The same of layers that lie elsewhere than in files. */
+export function mergeImageIndex(layers: readonly ReadableLayer[]): BuiltImageIndex {
   const trees = new Map<string, { root: Directory; device: number; name: string }>();
   const devices: ImageIndexDevice[] = [];
   for (const layer of layers) {
@@ -55,22 +70,32 @@ export function buildImageIndex(layers: readonly LayerFile[]): BuiltImageIndex {
   return { pieces, size: pieces.reduce((total, piece) => total + piece.length, 0), devices, inodes };
 }
 
-function readLayer({ diffID, path }: LayerFile): { root: Directory; blocks: number } {
-  const fd = openSync(path, 'r');
+function opener(path: string): ReadableLayer['open'] {
+  return (use) => {
+    const fd = openSync(path, 'r');
+    try {
+      return use(fileReader(fd), fstatSync(fd).size);
+    } finally {
+      closeSync(fd);
+    }
+  };
+}
+
+function readLayer({ diffID, location, open }: ReadableLayer): { root: Directory; blocks: number } {
   try {
-    const payload = openVhd(fileReader(fd), fstatSync(fd).size);
-    const root = readTree(ErofsImage.open(payload.readAt, payload.size));
-    return { root, blocks: Math.floor(payload.size / BLOCK_SIZE) };
+    return open((readAt, size) => {
+      const payload = openVhd(readAt, size);
+      const root = readTree(ErofsImage.open(payload.readAt, payload.size));
+      return { root, blocks: Math.floor(payload.size / BLOCK_SIZE) };
+    });
   } catch (cause) {
     if (!(cause instanceof OrcaError)) throw cause;
-    throw new ImageError('INVALID_LAYER', `layer ${diffID} (${path}): ${cause.message}`, { cause });
-  } finally {
-    closeSync(fd);
+    throw new ImageError('INVALID_LAYER', `layer ${diffID} (${location}): ${cause.message}`, { cause });
   }
 }
 
 /** A UUID of version 8 (RFC 9562 §5.8) that depends on the layers alone. */
-function indexUuid(layers: readonly LayerFile[]): Uint8Array {
+function indexUuid(layers: readonly { diffID: string }[]): Uint8Array {
   const hash = createHash('sha256').update('orca image index\n');
   for (const { diffID } of layers) hash.update(`${diffID}\n`);
   const uuid = hash.digest().subarray(0, 16);

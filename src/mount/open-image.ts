@@ -34,6 +34,8 @@ export interface ImageRequest {
   pull?: PullPolicy | undefined;
   /** Milliseconds to wait for the registry to expand the image; default 300000. */
   wait?: number | undefined;
+  /** Mount the lowest layers of the image alone, this many; default all. */
+  layers?: number | undefined;
   registry?:
     | Pick<RegistryClientOptions, 'insecure' | 'caFile' | 'caFiles' | 'certsDirectory' | 'mirrors'>
     | undefined;
@@ -69,9 +71,19 @@ export async function openImage(
   signal?: AbortSignal,
   options: OpenOptions = {},
 ): Promise<OpenedImage> {
-  return request.store === undefined
+  const opened = await (request.store === undefined
     ? openFromRegistry(request, cache.directory, signal, options)
-    : openFromStore(request, request.store, cache.directory, signal, options);
+    : openFromStore(request, request.store, cache.directory, signal, options));
+  const { layers = opened.image.config.diffIDs.length } = request;
+  if (layers === opened.image.config.diffIDs.length) return opened;
+  try {
+    const { imagePrefix } = await import('../source/image-prefix.js');
+    const image = await imagePrefix(opened.image, layers, opened.sources, cache.directory, signal);
+    return { ...opened, image };
+  } catch (error) {
+    await opened.close();
+    throw error;
+  }
 }
 
 async function openFromStore(
