@@ -14,6 +14,7 @@ import { addLogOptions } from './options.js';
 import { addPullCommand } from './pull.js';
 import { addRegistryCommand } from './registry.js';
 import { addRunCommand } from './run.js';
+import { addSnapshotterCommand } from './snapshotter.js';
 import { addUmountCommand } from './umount.js';
 
 const { version } = createRequire(import.meta.url)('../../../package.json') as { version: string };
@@ -34,6 +35,7 @@ addRunCommand(program);
 addPullCommand(program);
 addInspectCommand(program);
 addRegistryCommand(program);
+addSnapshotterCommand(program);
 
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   // `orca inspect … | head`: nobody reads on.

@@ -46,19 +46,31 @@ export class ImageMounts implements RemoteImages {
   async #find(reference: string, digest: string | undefined): Promise<RemoteImageInfo | { reason: string }> {
     try {
       // Who pulls now does not wait for an expansion; the next one finds it done.
-      const opened = await openImage({ ...this.#defaults, image: pinned(reference, digest), wait: 0 }, this.#cache);
+      const opened = await openImage(
+        { ...this.#defaults, image: pinned(reference, digest), wait: 0 },
+        this.#cache,
+      );
       await opened.close();
       const { manifestDigest, config } = opened.image;
       const bytes = await readFile(new BlobCache(this.#cache.directory).path(manifestDigest));
       verifyBytes(bytes, { digest: manifestDigest, size: bytes.length }, `manifest of ${reference}`);
       const { layers } = parseManifest(bytes, `manifest of ${reference}`);
-      return { reference, manifestDigest, blobs: layers.map((layer) => layer.digest), diffIDs: config.diffIDs };
+      return {
+        reference,
+        manifestDigest,
+        blobs: layers.map((layer) => layer.digest),
+        diffIDs: config.diffIDs,
+      };
     } catch (error) {
       return { reason: (error as Error).message };
     }
   }
 
-  async mount(image: { reference: string; manifestDigest: string }, layers: number, at: string): Promise<void> {
+  async mount(
+    image: { reference: string; manifestDigest: string },
+    layers: number,
+    at: string,
+  ): Promise<void> {
     const known = this.#mounts.get(at);
     if (known !== undefined) {
       await known;
@@ -97,12 +109,22 @@ export class ImageMounts implements RemoteImages {
     }
   }
 
+  /** How many images are mounted. */
+  get count(): number {
+    return this.#mounts.size;
+  }
+
   async unmount(mountpoint: string): Promise<void> {
     const mounting = this.#mounts.get(mountpoint);
     if (mounting === undefined) return;
     const { mount } = await mounting;
     await mount.unmount({ lazy: true });
     await mount.ended;
+  }
+
+  /** Unmounts everything, in use or not. */
+  async close(): Promise<void> {
+    await Promise.allSettled([...this.#mounts.keys()].map((mountpoint) => this.unmount(mountpoint)));
   }
 }
 
