@@ -1,5 +1,7 @@
 /** `orca registry`: serves the distribution API from a data directory. */
-import type { Command } from 'commander';
+import { readFile } from 'node:fs/promises';
+import { type Command, InvalidArgumentError, Option } from 'commander';
+import type { ExpansionOptions } from '../registry/expansion/service.js';
 import type { RegistryOptions } from '../registry/registry.js';
 import { RuntimeError } from '../runtime/runtime-error.js';
 import { guarded } from './failure.js';
@@ -18,6 +20,11 @@ interface RegistryCommandOptions {
   upstreamInsecure?: boolean;
   upstreamCredentials?: string;
   notificationsTokenFile?: string;
+  teleportDefault: 'on' | 'off';
+  workers?: number;
+  workerMemory?: number;
+  webhook?: string;
+  webhookSecretFile?: string;
 }
 
 export function addRegistryCommand(program: Command): void {
@@ -38,13 +45,30 @@ export function addRegistryCommand(program: Command): void {
     .option('--upstream-ca <file>', 'CA of the upstream registry (PEM)')
     .option('--upstream-insecure', 'accept any certificate of the upstream registry')
     .option('--upstream-credentials <file>', 'NAME:PASSWORD, to read from the upstream what is expanded')
-    .option('--notifications-token-file <file>', 'secret of the registry that sends POST /notifications');
+    .option('--notifications-token-file <file>', 'secret of the registry that sends POST /notifications')
+    .addOption(
+      new Option('--teleport-default <on|off>', 'whether repositories are expanded that do not say')
+        .choices(['on', 'off'])
+        .default('on'),
+    )
+    .addOption(
+      new Option('--workers <n>', 'threads that expand layers; default: one per processor').argParser(
+        parseCount,
+      ),
+    )
+    .addOption(
+      new Option('--worker-memory <MiB>', 'script heap that each of them may have (4096)').argParser(
+        parseCount,
+      ),
+    )
+    .option('--webhook <url>', 'is told what has been expanded or has failed')
+    .option('--webhook-secret-file <file>', 'key of the signature of what it is told');
   addLogOptions(command);
   command.action(
     guarded(async (options: RegistryCommandOptions) => {
       await applyLogOptions(command, 'info');
       const { parseListenAddress, serveRegistry } = await import('../registry/serve.js');
-      const { data, listen, tlsCert, tlsKey, users, publicUrl, region } = options;
+      const { data, listen, tlsCert, tlsKey, users, publicUrl, region, teleportDefault } = options;
       if (data === undefined)
         throw new RuntimeError('INVALID_OPTION', 'no data directory is named: give --data');
       if ((tlsCert === undefined) !== (tlsKey === undefined)) {
@@ -60,6 +84,8 @@ export function addRegistryCommand(program: Command): void {
           ...(publicUrl === undefined ? {} : { publicUrl }),
           ...(region === undefined ? {} : { region }),
           ...upstreamOptions(options),
+          teleportDefault: teleportDefault === 'on',
+          expansion: await expansionOptions(options),
         },
         print,
       );
@@ -91,4 +117,23 @@ function upstreamOptions({
     },
     ...(notificationsTokenFile === undefined ? {} : { notificationsToken: notificationsTokenFile }),
   };
+}
+
+async function expansionOptions(options: RegistryCommandOptions): Promise<ExpansionOptions> {
+  const { workers, workerMemory, webhook, webhookSecretFile } = options;
+  if ((webhook === undefined) !== (webhookSecretFile === undefined)) {
+    throw new RuntimeError('INVALID_OPTION', 'give both --webhook and --webhook-secret-file, or neither');
+  }
+  return {
+    ...(workers === undefined ? {} : { workers }),
+    ...(workerMemory === undefined ? {} : { workerMemory }),
+    ...(webhook === undefined || webhookSecretFile === undefined
+      ? {}
+      : { webhook: { url: webhook, secret: (await readFile(webhookSecretFile, 'utf8')).trimEnd() } }),
+  };
+}
+
+function parseCount(text: string): number {
+  if (!/^[1-9][0-9]{0,5}$/.test(text)) throw new InvalidArgumentError('write a whole number above zero.');
+  return Number(text);
 }

@@ -33,6 +33,11 @@ export function layerPath(diffID: string): string {
   return `layers/sha256/${diffIDHex(diffID)}.vhd`;
 }
 
+/** All files of a layer, the layer VHD last. */
+export function layerPaths(diffID: string): string[] {
+  return [blockDigestsPath(diffID), layerPath(diffID)];
+}
+
 export function blockDigestsPath(diffID: string): string {
   return `layers/sha256/${diffIDHex(diffID)}.digests`;
 }
@@ -169,6 +174,27 @@ export function withImage(
     artifactType: TELEPORT_TYPE,
   };
   return { ...catalog, manifests: [...kept, ...others, teleport] };
+}
+
+/** The catalog without the images, and their teleport artifacts, whose manifest digest `isKept` is false for. */
+export function withoutImages(catalog: ImageIndex, isKept: (manifestDigest: string) => boolean): ImageIndex {
+  const manifests = catalog.manifests.filter((descriptor) =>
+    isKept(descriptor.annotations?.[SUBJECT_ANNOTATION] ?? descriptor.digest),
+  );
+  return { ...catalog, manifests };
+}
+
+/** The catalog without a name; the image that had it stays, by its other names or its digest. */
+export function withoutName(catalog: ImageIndex, name: string): ImageIndex {
+  const isKnownOtherwise = ({ digest }: Descriptor) =>
+    catalog.manifests.some((other) => isImage(other) && other.digest === digest && nameOf(other) !== name);
+  return {
+    ...catalog,
+    manifests: catalog.manifests.flatMap((descriptor) => {
+      if (!isImage(descriptor) || nameOf(descriptor) !== name) return [descriptor];
+      return isKnownOtherwise(descriptor) ? [] : [bare(descriptor)];
+    }),
+  };
 }
 
 function nameOf(descriptor: Descriptor): string | undefined {

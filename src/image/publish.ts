@@ -73,8 +73,8 @@ export async function writeArtifact(
     const bytes = await readFile(pathOf(blockDigestsPath(diffID)));
     digests.push({ diffID, descriptor: await layout.writeBlob(BLOCK_DIGESTS_TYPE, bytes) });
   }
-  await layout.writeBlob(image.manifest.config.mediaType, image.configBytes);
-  await layout.writeBlob(image.manifest.mediaType, image.manifestBytes);
+  await layout.writeBlobStream(image.manifest.config, [image.configBytes]);
+  await layout.writeBlobStream(manifestDescriptor(image), [image.manifestBytes]);
   await layout.writeBlob(MEDIA_TYPE.empty, EMPTY_CONFIG);
   const artifact = encodeTeleportArtifact({ subject: manifestDescriptor(image), imageIndex, digests });
   return layout.writeBlob(MEDIA_TYPE.manifest, artifact);

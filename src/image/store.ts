@@ -11,7 +11,7 @@ import { type ExpandedLayer, expandLayer } from '../layer/expand.js';
 import { syncDirectory, writeDurably } from '../oci/durable-file.js';
 import type { ImageInput, InputLayer } from '../oci/image-input.js';
 import { WritableLayout } from '../oci/layout.js';
-import type { ImageIndex } from '../oci/manifest.js';
+import type { Descriptor, ImageIndex } from '../oci/manifest.js';
 import { canonicalName } from '../oci/reference.js';
 import {
   blockDigestsPath,
@@ -28,7 +28,9 @@ import {
   withImage,
 } from './catalog.js';
 import { ImageError, imageError } from './image-error.js';
+import { inParallel } from './in-parallel.js';
 import { findArtifact, manifestDescriptor, type PublishableImage, writeArtifact } from './publish.js';
+import { removeUnusedBlobs } from './unused-blobs.js';
 import { importVhd, synthesizeImage } from './vhd-input.js';
 import { WorkArea } from './work-area.js';
 
@@ -60,6 +62,8 @@ export interface ExpandImageOptions {
 
 export interface ExpandedImage {
   manifestDigest: string;
+  /** The teleport artifact, a blob of the store's images. */
+  artifact: Descriptor;
   /** As the store knows it; absent when it is known by the digest only. */
   name?: string;
 }
@@ -125,7 +129,7 @@ export class Store {
     await inParallel(layers, options.concurrency ?? availableParallelism(), options.signal, (layer, signal) =>
       this.expandLayer(layer, { ...options, signal }),
     );
-    return this.publish(input, known, options.signal);
+    return this.publish(input, known === undefined ? [] : [known], options.signal);
   }
 
   /**
@@ -140,7 +144,7 @@ export class Store {
     await this.work.removeLitter();
     const layers: ExpandedLayer[] = [];
     for (const path of paths) layers.push(await this.importOne(path, options));
-    return this.publish(synthesizeImage(layers), known, options.signal);
+    return this.publish(synthesizeImage(layers), [known], options.signal);
   }
 
   /** The images of the store, in the order in which they were added. */
@@ -222,31 +226,62 @@ export class Store {
   }
 
   /**
-   * Merges layers that are in the store, and enters the image under the canonical `name`, or by its digest alone.
+   * Merges layers that are in the store, and enters the image under the canonical `names`, or by its digest alone.
    * Rejects with an ImageError.
    */
   async publish(
     image: PublishableImage,
-    name: string | undefined,
+    names: readonly string[],
     signal?: AbortSignal,
   ): Promise<ExpandedImage> {
     const { manifestDigest } = image;
     const manifest = manifestDescriptor(image);
+    const [name] = names;
     try {
-      await this.work.holding(`image-${manifestDigest.replace(':', '-')}`, signal, async (directory) => {
-        const layout = await WritableLayout.create(this.path(IMAGES_PATH), directory);
-        const artifact =
-          (await findArtifact(layout, await this.catalog(), image)) ??
-          (await writeArtifact(layout, image, (relative) => this.path(relative)));
-        await this.work.holding('index', signal, async () => {
-          const catalog = await this.catalog();
-          await layout.writeIndex(withImage(catalog, manifest, artifact, name));
-        });
-      });
+      return await this.work.holding(
+        `image-${manifestDigest.replace(':', '-')}`,
+        signal,
+        async (directory) => {
+          const layout = await WritableLayout.create(this.path(IMAGES_PATH), directory);
+          const artifact =
+            (await findArtifact(layout, await this.catalog(), image)) ??
+            (await writeArtifact(layout, image, (relative) => this.path(relative)));
+          await this.work.holding('index', signal, async () => {
+            let catalog = withImage(await this.catalog(), manifest, artifact, name);
+            for (const other of names.slice(1)) catalog = withImage(catalog, manifest, artifact, other);
+            await layout.writeIndex(catalog);
+          });
+          return { manifestDigest, artifact, ...(name === undefined ? {} : { name }) };
+        },
+      );
     } catch (error) {
       throw imageError(error, `image ${name ?? manifestDigest}`);
     }
-    return { manifestDigest, ...(name === undefined ? {} : { name }) };
+  }
+
+  /**
+   * Changes the list of images. `removeBlobs`: removes what `images/blobs` has for none of them; nobody may publish
+   * meanwhile. Rejects with an ImageError.
+   */
+  async change(
+    change: (catalog: ImageIndex) => ImageIndex,
+    { removeBlobs = false }: { removeBlobs?: boolean } = {},
+  ): Promise<void> {
+    try {
+      await this.work.holding('index', undefined, async (directory) => {
+        const layout = await WritableLayout.create(this.path(IMAGES_PATH), directory);
+        const catalog = change(await this.catalog());
+        await layout.writeIndex(catalog);
+        if (removeBlobs) await removeUnusedBlobs(layout, catalog);
+      });
+    } catch (error) {
+      throw imageError(error, `store ${this.dir}`);
+    }
+  }
+
+  /** Removes what killed processes have left behind. */
+  removeLitter(): Promise<void> {
+    return this.work.removeLitter();
   }
 }
 
@@ -265,32 +300,4 @@ function nameForStore(name: string, isInputs: boolean): string {
   } catch (error) {
     throw isInputs ? imageError(error, 'the input has an unusable name (give one with --name)') : error;
   }
-}
-
-/**
- * Runs the task for all items, `width` at a time. The first that fails stops the others through their signal, and
- * its error is thrown once all have ended.
- */
-async function inParallel<T>(
-  items: readonly T[],
-  width: number,
-  signal: AbortSignal | undefined,
-  task: (item: T, signal: AbortSignal) => Promise<void>,
-): Promise<void> {
-  const stop = new AbortController();
-  const either = AbortSignal.any([stop.signal, ...(signal === undefined ? [] : [signal])]);
-  const failures: unknown[] = [];
-  const queue = items.values();
-  const work = async () => {
-    for (const item of queue) {
-      if (either.aborted) return;
-      await task(item, either).catch((error) => {
-        failures.push(error);
-        stop.abort();
-      });
-    }
-  };
-  await Promise.all(Array.from({ length: Math.max(1, Math.min(width, items.length)) }, work));
-  if (failures.length > 0) throw failures[0];
-  signal?.throwIfAborted();
 }

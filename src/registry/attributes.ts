@@ -1,4 +1,4 @@
-/** What may be done with a repository, whoever asks; the attributes of the ACR API, all true but the first. */
+/** What may be done with a repository, whoever asks; the attributes of the ACR API, all true unless they are set. */
 import { printable } from '../oci/digest.js';
 import { ApiError } from './api-error.js';
 import { type DataDirectory, readIfPresent } from './data-directory.js';
@@ -14,7 +14,7 @@ export interface RepositoryAttributes {
 }
 
 const DEFAULTS: RepositoryAttributes = {
-  teleportEnabled: false,
+  teleportEnabled: true,
   deleteEnabled: true,
   writeEnabled: true,
   readEnabled: true,
@@ -23,15 +23,24 @@ const DEFAULTS: RepositoryAttributes = {
 
 export const ATTRIBUTE_NAMES = Object.keys(DEFAULTS) as readonly (keyof RepositoryAttributes)[];
 
-export async function readAttributes(path: string): Promise<RepositoryAttributes> {
+/** Those that have been set. */
+export async function readAttributes(path: string): Promise<Partial<RepositoryAttributes>> {
   const content = await readIfPresent(path);
-  return { ...DEFAULTS, ...(content && (JSON.parse(content.toString()) as Partial<RepositoryAttributes>)) };
+  return content === undefined ? {} : (JSON.parse(content.toString()) as Partial<RepositoryAttributes>);
+}
+
+/** All of them, with what a registry has for those that are not set. */
+export function withDefaults(
+  attributes: Partial<RepositoryAttributes>,
+  defaults: Partial<RepositoryAttributes>,
+): RepositoryAttributes {
+  return { ...DEFAULTS, ...defaults, ...attributes };
 }
 
 export async function writeAttributes(
   data: DataDirectory,
   path: string,
-  attributes: RepositoryAttributes,
+  attributes: Partial<RepositoryAttributes>,
 ): Promise<void> {
   await data.write(path, Buffer.from(JSON.stringify(attributes)));
 }

@@ -3,13 +3,21 @@ import type { FastifyInstance, FastifyRequest } from 'fastify';
 import type { Access, Principal } from './access.js';
 import { ApiError } from './api-error.js';
 import type { RepositoryAttributes } from './attributes.js';
+import type { Expansion } from './expansion/expansion.js';
 import type { Repository } from './repository.js';
 import type { RequestAction } from './scope.js';
 import type { RegistryStorage } from './storage.js';
 import type { UploadSlots } from './upload-slots.js';
 
-/** Called after a manifest has been stored; what it throws is logged and does not fail the push. */
-export type ManifestHook = (repository: string, manifestDigest: string) => void | Promise<void>;
+/**
+ * Called after a manifest has been stored, under these tags; the push is answered when it has ended. What it throws is
+ * logged and does not fail the push.
+ */
+export type ManifestHook = (
+  repository: string,
+  manifestDigest: string,
+  tags?: readonly string[],
+) => void | Promise<void>;
 
 export interface RegistryContext {
   readonly storage: RegistryStorage;
@@ -20,6 +28,8 @@ export interface RegistryContext {
   /** Where this registry is, for the mount API. */
   readonly region: string | undefined;
   readonly onManifest?: ManifestHook | undefined;
+  /** Absent when nothing is expanded. */
+  readonly expansion?: Expansion | undefined;
 }
 
 /** A group of endpoints; it adds its routes to the server. */

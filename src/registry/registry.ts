@@ -8,9 +8,12 @@ import { Access, type AccessOptions } from './access.js';
 import { ApiError } from './api-error.js';
 import type { ManifestHook, RegistryContext, RouteGroup } from './context.js';
 import { pathOf, sendError } from './error-response.js';
+import { type ExpansionOptions, ExpansionService } from './expansion/service.js';
+import { StorageOrigin } from './expansion/storage-origin.js';
 import { Gateway } from './gateway/gateway.js';
 import { gatewayApi } from './gateway/gateway-api.js';
 import { Upstream, type UpstreamOptions } from './gateway/upstream.js';
+
 import { RegistryError } from './registry-error.js';
 import { isRepositoryUrl, redirectedUrl, routedUrl } from './repository-url.js';
 import { acrRoutes } from './routes/acr.js';
@@ -48,6 +51,11 @@ export interface RegistryOptions {
   stallTimeout?: number;
   /** Where this registry is, for the mount API. */
   region?: string;
+  /** Without it, nothing is expanded. */
+  expansion?: ExpansionOptions;
+  /** Whether repositories are expanded that have not set `teleportEnabled`. Default true. */
+  teleportDefault?: boolean;
+  /** Called after what is to be expanded has been enqueued. */
   onManifest?: ManifestHook;
   /** The registry that this one is a gateway to; the users file is then for what the gateway adds. */
   upstream?: UpstreamOptions;
@@ -96,11 +104,16 @@ const DIGEST_HEADER = 'Docker-Content-Digest';
 const MAX_PARAM_LENGTH = 1024;
 
 export async function createRegistry(options: RegistryOptions): Promise<Registry> {
-  const storage = await RegistryStorage.open(options.data);
+  const storage = await RegistryStorage.open(options.data, {
+    teleportEnabled: options.teleportDefault ?? true,
+  });
   let upstream: Upstream | undefined;
+  let expansion: ExpansionService | undefined;
   try {
     const service = options.service ?? DEFAULT_SERVICE;
     upstream = options.upstream && (await Upstream.open(options.upstream));
+    if (options.expansion !== undefined && upstream === undefined)
+      expansion = await ExpansionService.open(storage.data, new StorageOrigin(storage), options.expansion);
     const access: AccessOptions = {
       users: options.users === undefined ? undefined : await UsersFile.open(options.users),
       tokens: await Tokens.open(storage.data, service),
@@ -113,7 +126,12 @@ export async function createRegistry(options: RegistryOptions): Promise<Registry
       slots: new UploadSlots(options.maxUploads ?? DEFAULT_MAX_UPLOADS),
       stallTimeout: options.stallTimeout ?? DEFAULT_STALL_MS,
       region: options.region,
-      onManifest: options.onManifest,
+      expansion,
+      onManifest: async (repository: string, digest: string, tags: readonly string[] = []) => {
+        if (expansion !== undefined && (await storage.repository(repository).attributes()).teleportEnabled)
+          await expansion.enqueue(repository, digest, tags);
+        await options.onManifest?.(repository, digest, tags);
+      },
     };
     const gateway = upstream && new Gateway({ ...shared, upstream, access });
     const context: RegistryContext = { ...shared, access: gateway?.access ?? new Access(access) };
@@ -134,11 +152,13 @@ export async function createRegistry(options: RegistryOptions): Promise<Registry
         await server.close();
         clearInterval(idle);
         clearTimeout(timer);
+        await expansion?.close();
         await upstream?.close();
         storage.close();
       },
     };
   } catch (error) {
+    await expansion?.close();
     await upstream?.close();
     storage.close();
     throw error;

@@ -15,7 +15,7 @@ import { parseDigest, printable } from '../oci/digest.js';
 import type { Descriptor } from '../oci/manifest.js';
 import { OciError } from '../oci/oci-error.js';
 import { isTag } from '../oci/reference.js';
-import { type RepositoryAttributes, readAttributes, writeAttributes } from './attributes.js';
+import { type RepositoryAttributes, readAttributes, withDefaults, writeAttributes } from './attributes.js';
 import type { BlobStorage } from './blob-storage.js';
 import { type Change, type DataDirectory, isMissing, readIfPresent } from './data-directory.js';
 import type { KeyedLock } from './keyed-lock.js';
@@ -53,6 +53,7 @@ export class Repository {
     private readonly data: DataDirectory,
     private readonly blobs: BlobStorage,
     private readonly locks: KeyedLock,
+    private readonly defaults: Partial<RepositoryAttributes> = {},
   ) {}
 
   private digestPath(kind: '_blobs' | '_manifests', digest: string): string {
@@ -257,16 +258,20 @@ export class Repository {
     };
   }
 
+  private get attributesPath(): string {
+    return join(this.directory, '_attributes.json');
+  }
+
   async attributes(): Promise<RepositoryAttributes> {
-    return readAttributes(join(this.directory, '_attributes.json'));
+    return withDefaults(await readAttributes(this.attributesPath), this.defaults);
   }
 
   /** Changes the attributes that are given and returns all of them. */
   async setAttributes(changes: Partial<RepositoryAttributes>): Promise<RepositoryAttributes> {
     return this.locks.holding(this.name, async () => {
-      const attributes = { ...(await this.attributes()), ...changes };
-      await writeAttributes(this.data, join(this.directory, '_attributes.json'), attributes);
-      return attributes;
+      const attributes = { ...(await readAttributes(this.attributesPath)), ...changes };
+      await writeAttributes(this.data, this.attributesPath, attributes);
+      return withDefaults(attributes, this.defaults);
     });
   }
 }

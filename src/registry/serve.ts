@@ -1,10 +1,10 @@
 /** Runs a registry until the process is told to end, and keeps its data directory clean meanwhile. */
 import { isIP } from 'node:net';
 import { log } from '../telemetry/logger.js';
+import type { RegistryContext } from './context.js';
 import { collectGarbage } from './garbage.js';
 import { createRegistry, type RegistryOptions } from './registry.js';
 import { RegistryError } from './registry-error.js';
-import type { RegistryStorage } from './storage.js';
 
 /** An upload that nobody has gone on with for so long is not gone on with. */
 const UPLOAD_IDLE_MS = 7 * 24 * 3600_000;
@@ -25,11 +25,11 @@ export async function serveRegistry(options: RegistryOptions, print: (url: strin
     for (const signal of ENDING) process.once(signal, () => resolve());
   });
   process.on('SIGHUP', reload);
-  const { storage } = registry.context;
-  const timer = setInterval(() => void clean(storage), CLEANING_MS);
+  const { context } = registry;
+  const timer = setInterval(() => void clean(context), CLEANING_MS);
   try {
     print(await registry.listen());
-    const first = clean(storage);
+    const first = clean(context);
     await ended;
     await first;
   } finally {
@@ -39,11 +39,14 @@ export async function serveRegistry(options: RegistryOptions, print: (url: strin
   }
 }
 
-async function clean(storage: RegistryStorage): Promise<void> {
+async function clean({ storage, expansion }: RegistryContext): Promise<void> {
   try {
     const uploads = await storage.uploads.removeIdle(Date.now() - UPLOAD_IDLE_MS);
     const { unlinked, removed, bytes } = await collectGarbage(storage, GARBAGE_GRACE_MS);
     if (uploads + unlinked + removed > 0) log.info('cleaned', { uploads, unlinked, removed, bytes });
+    const expanded = await expansion?.collectGarbage(GARBAGE_GRACE_MS);
+    if (expanded !== undefined && expanded.images + expanded.layers > 0)
+      log.info('cleaned the expanded layers', { ...expanded });
   } catch (error) {
     log.error('cleaning failed', { error: error as Error });
   }

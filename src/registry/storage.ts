@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { printable } from '../oci/digest.js';
 import { OciError } from '../oci/oci-error.js';
 import { isRepositoryPath } from '../oci/reference.js';
+import type { RepositoryAttributes } from './attributes.js';
 import { BlobStorage } from './blob-storage.js';
 import { DataDirectory, isMissing } from './data-directory.js';
 import { KeyedLock } from './keyed-lock.js';
@@ -15,14 +16,17 @@ export class RegistryStorage {
   readonly uploads: Uploads;
   private readonly locks = new KeyedLock();
 
-  private constructor(readonly data: DataDirectory) {
+  private constructor(
+    readonly data: DataDirectory,
+    private readonly defaults: Partial<RepositoryAttributes>,
+  ) {
     this.blobs = new BlobStorage(data);
     this.uploads = new Uploads(data);
   }
 
-  /** Throws RegistryError INVALID_DATA, IN_USE, IO. */
-  static async open(path: string): Promise<RegistryStorage> {
-    return new RegistryStorage(await DataDirectory.open(path));
+  /** `defaults` are attributes of repositories that have not set them. Throws RegistryError INVALID_DATA, IN_USE, IO. */
+  static async open(path: string, defaults: Partial<RepositoryAttributes> = {}): Promise<RegistryStorage> {
+    return new RegistryStorage(await DataDirectory.open(path), defaults);
   }
 
   /** The repository of that name, whether it exists or not. Throws OciError INVALID_REFERENCE. */
@@ -33,7 +37,8 @@ export class RegistryStorage {
         `${printable(name)} is not a repository name: it is made of a-z, 0-9 and single . _ - / between them`,
       );
     }
-    return new Repository(name, this.data.join('repositories', name), this.data, this.blobs, this.locks);
+    const directory = this.data.join('repositories', name);
+    return new Repository(name, directory, this.data, this.blobs, this.locks, this.defaults);
   }
 
   /** Names of all repositories that exist, sorted by bytes. */

@@ -20,6 +20,7 @@ test.beforeEach(async () => {
   writeFileSync(join(directory, 'token'), `${SECRET}\n`);
   gateway = await startGateway('http://127.0.0.1:1', {
     notificationsToken: join(directory, 'token'),
+    teleportDefault: false,
     onManifest: (repository, manifest) => void told.push(`${repository}@${manifest}`),
   });
   await enable(gateway, 'team/app');

@@ -32,10 +32,16 @@ export const manifestRoutes: RouteGroup = (server, context) => {
   server.delete(url, async (request, reply) => {
     const repository = await authorized(context, request, 'delete');
     const reference = referenceOf(request);
+    const record = isTag(reference) ? undefined : await repository.manifest(reference);
     const found = isTag(reference)
       ? await repository.deleteTag(reference)
       : await repository.deleteManifest(reference);
     if (!found) throw await unknown(repository, reference);
+    await afterwards(repository.name, reference, () =>
+      isTag(reference)
+        ? context.expansion?.forgetTag(repository.name, reference)
+        : context.expansion?.forget(repository.name, reference, record?.subject),
+    );
     return reply.code(202).send();
   });
 };
@@ -74,7 +80,9 @@ async function store(context: RegistryContext, request: FastifyRequest, reply: F
     });
   }
   await repository.putManifest(manifest, tags, () => checkReferences(repository, manifest));
-  notify(context, repository.name, manifest.digest);
+  await afterwards(repository.name, manifest.digest, () =>
+    context.onManifest?.(repository.name, manifest.digest, tags),
+  );
   const { digest, subject } = manifest;
   reply
     .code(201)
@@ -109,14 +117,16 @@ async function checkReferences(repository: Repository, manifest: PushedManifest)
   throw new ApiError('MANIFEST_BLOB_UNKNOWN', {}, items);
 }
 
-function notify({ onManifest }: RegistryContext, repository: string, digest: string): void {
-  if (onManifest === undefined) return;
-  const failed = (error: unknown) =>
-    log.error('what follows a push has failed', { repository, digest, error: error as Error });
+/** What follows a change that has been made: the client is not told when it fails, since it need not do it again. */
+async function afterwards(
+  repository: string,
+  reference: string,
+  action: () => void | Promise<void>,
+): Promise<void> {
   try {
-    Promise.resolve(onManifest(repository, digest)).catch(failed);
+    await action();
   } catch (error) {
-    failed(error);
+    log.error('what follows a change has failed', { repository, reference, error: error as Error });
   }
 }
 

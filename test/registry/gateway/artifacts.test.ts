@@ -40,6 +40,7 @@ async function imageWithArtifact({ upstream, gateway }: Pair, options: { asAlice
 test('a push of an enabled repository is told to the expansion, once the upstream has taken it', async (t) => {
   const told: string[] = [];
   const pair = await Pair.start({
+    teleportDefault: false,
     onManifest: async (repository, digest) => {
       told.push(`${repository}@${digest}`);
       throw new Error('the expansion fails');
