@@ -3,6 +3,7 @@
  * Attributes".
  */
 import type { FastifyRequest } from 'fastify';
+import { log } from '../../telemetry/logger.js';
 import { ApiError } from '../api-error.js';
 import { parseAttributes } from '../attributes.js';
 import { authorized, type RegistryContext, type RouteGroup } from '../context.js';
@@ -25,9 +26,19 @@ export const acrRoutes: RouteGroup = (server, context) => {
       await readBody(request, MAX_BODY_BYTES, 'attributes', context.stallTimeout),
     );
     await repository.setAttributes(changes);
+    if (changes.teleportEnabled === true) await backfill(context, repository.name);
     return properties(context, request, repository);
   });
 };
+
+/** The attribute is set, whatever becomes of the images that are there already. */
+async function backfill({ expansion }: RegistryContext, repository: string): Promise<void> {
+  try {
+    await expansion?.enqueueRepository(repository);
+  } catch (error) {
+    log.error('images that were there before are not expanded', { repository, error: error as Error });
+  }
+}
 
 async function properties({ access }: RegistryContext, request: FastifyRequest, repository: Repository) {
   const { name } = repository;
