@@ -2,6 +2,9 @@
 
 #include <cstring>
 
+#include "crypto.h"
+#include "verified-run.h"
+
 namespace orca {
 namespace {
 
@@ -24,10 +27,19 @@ BlockFileObject::BlockFileObject(const Napi::CallbackInfo& info)
     errorOf(info.Env(), failure).ThrowAsJavaScriptException();
     return;
   }
+  onTouch_ = Napi::Persistent(info[4].As<Napi::Function>());
+  file_->onTouch([self = self_, &main = addon_->main](uint64_t block) {
+    main.post([self, block](Napi::Env env) {
+      if (*self == nullptr) return;
+      const Napi::HandleScope scope(env);
+      (*self)->onTouch_.Call({Napi::Number::New(env, static_cast<double>(block))});
+    });
+  });
   info.This().As<Napi::Object>().TypeTag(&kTag);
 }
 
 BlockFileObject::~BlockFileObject() {
+  *self_ = nullptr;
   if (addon_ != nullptr) addon_->blockFiles.erase(this);
 }
 
@@ -97,6 +109,40 @@ Napi::Value BlockFileObject::put(const Napi::CallbackInfo& info) {
   return promise;
 }
 
+/// Arguments: first block, bytes, digests. Resolves with the blocks that do not match and, if there was one, the error
+/// of the disk.
+Napi::Value BlockFileObject::putRun(const Napi::CallbackInfo& info) {
+  const auto array = info[1].As<Napi::Uint8Array>();
+  const std::span bytes(reinterpret_cast<const std::byte*>(array.Data()), array.ByteLength());
+  const auto digests = info[2].As<Napi::Uint8Array>();
+  const auto* digest = reinterpret_cast<const std::byte*>(digests.Data());
+  Napi::Value promise;
+  const uint64_t call = addon_->begin(array, promise);
+  auto done = [addon = addon_, call](std::vector<uint64_t> wrong, const Failure& failure) {
+    addon->settle(call, {}, [wrong = std::move(wrong), failure](Napi::Env env) {
+      auto blocks = Napi::Array::New(env, wrong.size());
+      for (uint32_t i = 0; i < wrong.size(); ++i)
+        blocks.Set(i, Napi::Number::New(env, static_cast<double>(wrong[i])));
+      auto result = Napi::Object::New(env);
+      result.Set("wrong", blocks);
+      if (failure) result.Set("error", errorOf(env, failure).Value());
+      return result;
+    });
+  };
+  const auto run = std::make_shared<VerifiedRun>(
+      file_, number(info[0]), bytes, std::vector<std::byte>(digest, digest + digests.ByteLength()), std::move(done));
+  addon_->replies.run([addon = addon_, run] {
+    if (run->accept()) addon->disk.run([run] { run->store(); });
+  });
+  return promise;
+}
+
+void BlockFileObject::watch(const Napi::CallbackInfo& info) { file_->watch(number(info[0])); }
+
+Napi::Value BlockFileObject::awaited(const Napi::CallbackInfo& info) {
+  return Napi::Boolean::New(info.Env(), file_->awaited(number(info[0])));
+}
+
 void BlockFileObject::fail(const Napi::CallbackInfo& info) {
   file_->fail(number(info[0]), static_cast<int>(number(info[1])));
 }
@@ -125,6 +171,9 @@ void defineBlockFile(Napi::Env env, Napi::Object exports) {
                                     Self::InstanceMethod<&Self::bytesOnDisk>("bytesOnDisk"),
                                     Self::InstanceMethod<&Self::read>("read"),
                                     Self::InstanceMethod<&Self::put>("put"),
+                                    Self::InstanceMethod<&Self::putRun>("putRun"),
+                                    Self::InstanceMethod<&Self::watch>("watch"),
+                                    Self::InstanceMethod<&Self::awaited>("awaited"),
                                     Self::InstanceMethod<&Self::fail>("fail"),
                                     Self::InstanceMethod<&Self::evict>("evict"),
                                     Self::InstanceMethod<&Self::close>("close"),

@@ -28,11 +28,17 @@ class BlockFileObject : public Napi::ObjectWrap<BlockFileObject> {
   Napi::Value bytesOnDisk(const Napi::CallbackInfo& info);
   Napi::Value read(const Napi::CallbackInfo& info);
   Napi::Value put(const Napi::CallbackInfo& info);
+  Napi::Value putRun(const Napi::CallbackInfo& info);
+  void watch(const Napi::CallbackInfo& info);
+  Napi::Value awaited(const Napi::CallbackInfo& info);
   void fail(const Napi::CallbackInfo& info);
   void evict(const Napi::CallbackInfo& info);
   void close(const Napi::CallbackInfo& info);
 
   std::shared_ptr<BlockFile> file_;
+  Napi::FunctionReference onTouch_;
+  /// Closures on their way to this thread find the object through it; null when it is gone.
+  std::shared_ptr<BlockFileObject*> self_ = std::make_shared<BlockFileObject*>(this);
   /// Null once the environment has ended.
   Addon* addon_;
 };

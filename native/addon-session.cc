@@ -1,6 +1,8 @@
 // JavaScript's view of Session. Arguments were validated in src/native.
 #include "addon-session.h"
 
+#include <cstring>
+
 #include "addon-block-file.h"
 
 namespace orca {
@@ -110,11 +112,20 @@ Napi::Value SessionObject::stats(const Napi::CallbackInfo& info) {
   return stats;
 }
 
+/// Device, block and milliseconds of each touch, one after the other.
+Napi::Value SessionObject::touched(const Napi::CallbackInfo& info) {
+  const auto entries = session_->touched();
+  auto array = Napi::Uint32Array::New(info.Env(), entries.size() * 3);
+  if (!entries.empty()) memcpy(array.Data(), entries.data(), entries.size() * sizeof(Touch));
+  return array;
+}
+
 void defineSession(Napi::Env env, Napi::Object exports) {
   using Self = SessionObject;
   exports.Set("Session", Self::DefineClass(env, "Session",
                                            {
                                                Self::InstanceMethod<&Self::stats>("stats"),
+                                               Self::InstanceMethod<&Self::touched>("touched"),
                                                Self::InstanceMethod<&Self::close>("close"),
                                            }));
 }

@@ -17,6 +17,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   env.SetInstanceData(new Addon(env));
   // Added after the thread-safe function's own hook, so it runs before that one is gone.
   env.AddCleanupHook([](Addon* addon) { addon->shutDown(); }, &Addon::of(env));
+  defineCrypto(env, exports);
   defineSys(env, exports);
   defineBlockFile(env, exports);
   defineSession(env, exports);

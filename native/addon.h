@@ -51,6 +51,7 @@ struct Addon {
 /// An Error with `code`, `errno` and `syscall`, worded as Node words its own.
 Napi::Error errorOf(Napi::Env env, const Failure& failure);
 
+void defineCrypto(Napi::Env env, Napi::Object exports);
 void defineSys(Napi::Env env, Napi::Object exports);
 void defineBlockFile(Napi::Env env, Napi::Object exports);
 void defineSession(Napi::Env env, Napi::Object exports);

@@ -107,6 +107,7 @@ bool BlockFile::read(uint64_t offset, std::span<std::byte> into, const std::func
   if (offset > size_ || into.size() > size_ - offset) return false;
   const uint64_t first = offset / blockSize_;
   const uint64_t count = (offset + into.size() - 1) / blockSize_ - first + 1;
+  if (watches_ > 0) touched(first, count);
   for (;;) {
     if (closed_) return false;
     const uint64_t generation = map_->generation();
@@ -123,6 +124,19 @@ bool BlockFile::read(uint64_t offset, std::span<std::byte> into, const std::func
     if (got < 0 || repair() || map_->generation() == generation) forget(first, count);
     return false;
   }
+}
+
+void BlockFile::watch(uint64_t block) {
+  const std::lock_guard lock(watchMutex_);
+  watched_.insert(block);
+  watches_ = watched_.size();
+}
+
+void BlockFile::touched(uint64_t first, uint64_t count) {
+  const std::lock_guard lock(watchMutex_);
+  for (uint64_t block = first; block < first + count; ++block)
+    if (watched_.erase(block) > 0) onTouch_(block);
+  watches_ = watched_.size();
 }
 
 Failure BlockFile::readRaw(uint64_t block, std::span<std::byte> into) const {
@@ -261,6 +275,11 @@ void BlockFile::fail(uint64_t block, int code) {
     }
   }
   for (const Want& want : wants) want.waiter->fail(code);
+}
+
+bool BlockFile::awaited(uint64_t block) {
+  const std::lock_guard lock(mutex_);
+  return asked_.contains(block);
 }
 
 Failure BlockFile::evict(uint64_t first, uint64_t count) {

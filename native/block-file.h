@@ -16,6 +16,7 @@
 #include <span>
 #include <string>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "block-map.h"
@@ -76,6 +77,10 @@ class BlockFile {
   /// Reads `into.size()` bytes at `offset`; false, with `into` undefined, unless every block there is present. Calls
   /// `beforeWaiting` before a read that the disk may hold up.
   bool read(uint64_t offset, std::span<std::byte> into, const std::function<void()>& beforeWaiting = [] {});
+  /// Tells onTouch, once, when a READ next asks for a part of the block, present or not.
+  void watch(uint64_t block);
+  /// Whom to tell, from any thread. Before the first watch().
+  void onTouch(std::function<void(uint64_t block)> tell) { onTouch_ = std::move(tell); }
   /// The data file's bytes of a block, present or not; what lies past the end of the file is zero.
   Failure readRaw(uint64_t block, std::span<std::byte> into) const;
 
@@ -98,6 +103,8 @@ class BlockFile {
   /// Puts an accepted block on the disk. If that fails, it is kept in memory for a while.
   void store(uint64_t block);
   void fail(uint64_t block, int code);
+  /// Whether a READ waits for the block.
+  bool awaited(uint64_t block);
   /// Skips blocks that are being put at this moment. Fails when the file system cannot punch holes.
   Failure evict(uint64_t first, uint64_t count);
   void trust(uint64_t block);
@@ -121,6 +128,7 @@ class BlockFile {
   Failure repair();
   void forget(uint64_t first, uint64_t count);
   Failure write(uint64_t block, std::span<const std::byte> bytes);
+  void touched(uint64_t first, uint64_t count);
   Failure markInUse();
   Failure evictRun(uint64_t first, uint64_t count);
   Failure punch(uint64_t first, uint64_t count);
@@ -143,6 +151,12 @@ class BlockFile {
   std::unordered_map<uint64_t, Asked> asked_;
   /// Blocks on their way to the disk; the bytes stay valid while they are here.
   std::unordered_map<uint64_t, Writing> writing_;
+
+  std::function<void(uint64_t block)> onTouch_;
+  std::mutex watchMutex_;
+  std::unordered_set<uint64_t> watched_;
+  /// As many as are in `watched_`.
+  std::atomic<size_t> watches_ = 0;
 };
 
 }  // namespace orca

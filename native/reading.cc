@@ -62,6 +62,8 @@ bool Server::gather(const Inode& inode, uint64_t offset, std::span<std::byte> in
       case Run::Where::device: {
         auto& file = *files_[run->device];
         if (run->position > file.size() || run->length > file.size() - run->position) return false;
+        const uint64_t first = run->position / file.blockSize();
+        touches_->touch(run->device, first, (run->position + run->length - 1) / file.blockSize() - first + 1);
         if (file.read(run->position, part, worker.handOver)) break;
         // Not all of it is present: block by block.
         for (size_t within = 0; within < part.size();) {

@@ -3,12 +3,23 @@
 #include "operations.h"
 
 namespace orca {
+namespace {
+
+std::vector<uint64_t> blocksOf(const std::vector<std::shared_ptr<BlockFile>>& files) {
+  std::vector<uint64_t> blocks;
+  for (const auto& file : files) blocks.push_back(file->blocks());
+  return blocks;
+}
+
+}  // namespace
+
 Server::Server(ErofsIndex index, std::vector<std::shared_ptr<BlockFile>> files, std::shared_ptr<Connection> connection,
                MissFunction onMiss)
     : index_(std::move(index)),
       files_(std::move(files)),
       connection_(std::move(connection)),
-      onMiss_(std::move(onMiss)) {}
+      onMiss_(std::move(onMiss)),
+      touches_(std::make_shared<TouchLog>(blocksOf(files_))) {}
 
 void Server::survey() { survey_ = index_.survey(); }
 

@@ -7,6 +7,7 @@
 #include "connection.h"
 #include "erofs-index.h"
 #include "page-buffer.h"
+#include "touch-log.h"
 
 namespace orca {
 
@@ -51,6 +52,9 @@ class Server : public MissSink, public std::enable_shared_from_this<Server> {
   /// No READ waits any more: what was asked for others' sake is asked by them.
   void abandon();
 
+  /// Outlives the server.
+  std::shared_ptr<TouchLog> touches() const { return touches_; }
+
   static const char* nameOf(size_t opcode);
 
  private:
@@ -79,6 +83,7 @@ class Server : public MissSink, public std::enable_shared_from_this<Server> {
   const std::vector<std::shared_ptr<BlockFile>> files_;
   const std::shared_ptr<Connection> connection_;
   const MissFunction onMiss_;
+  const std::shared_ptr<TouchLog> touches_;
   ErofsIndex::Survey survey_{true, true};
 };
 

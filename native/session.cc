@@ -98,6 +98,7 @@ Failure Session::start(Descriptor descriptor, SessionOptions options, std::uniqu
   session->connection_ = std::make_shared<Connection>(std::move(descriptor));
   session->server_ = std::make_shared<Server>(std::move(*index), std::move(options.files), session->connection_,
                                               std::move(options.onMiss));
+  session->touches_ = session->server_->touches();
   session->onEnd_ = std::move(options.onEnd);
   session->adopt_ = options.adopt;
   session->running_ = options.threads;

@@ -39,6 +39,8 @@ class Session {
   /// Asks, and waits.
   void stop();
   Connection& connection() { return *connection_; }
+  /// In the order of their first touch; also when the session has ended.
+  std::vector<Touch> touched() { return touches_->entries(); }
 
  private:
   class Receiver;
@@ -47,6 +49,7 @@ class Session {
   void finish();
 
   std::shared_ptr<Connection> connection_;
+  std::shared_ptr<TouchLog> touches_;
   /// What the threads need; released when they have ended.
   MappedFile index_;
   std::shared_ptr<Server> server_;

@@ -29,6 +29,8 @@ import { SourceState } from './source-state.js';
 export interface BlockCacheOptions extends FetchOptions {
   /** Bytes of disk that layers may take, at least MIN_LIMIT; default: 80 % of what is free or taken by them. */
   limit?: number;
+  /** Bytes that must be missed in sequence before the scheduler reads ahead, and how far at most (0: never). */
+  readAhead?: { openAfter: number; most: number };
   logger?: Logger;
 }
 
@@ -63,6 +65,7 @@ export class BlockCache {
   readonly blobs: BlobCache;
   readonly #log: Logger;
   readonly #spare: boolean;
+  readonly #readAhead: BlockCacheOptions['readAhead'];
   readonly #entries = new Map<string, Entry>();
   readonly #layers = new Map<string, CachedLayer>();
   readonly #closing = new Map<string, Promise<void>>();
@@ -72,6 +75,7 @@ export class BlockCache {
     this.directory = directory;
     this.#spare = spare;
     this.#log = options.logger ?? log;
+    this.#readAhead = options.readAhead;
     this.scheduler = new FetchScheduler(options, options.logger);
     this.eviction = new Eviction(directory, limit, this.#layers, options.logger);
     this.blobs = new BlobCache(directory);
@@ -153,7 +157,13 @@ export class BlockCache {
     const dataPath = `${path}.data`;
     let blockFile: BlockFile;
     try {
-      blockFile = new addon.BlockFile({ dataPath, mapPath: `${path}.map`, size, blockSize });
+      blockFile = new addon.BlockFile({
+        dataPath,
+        mapPath: `${path}.map`,
+        size,
+        blockSize,
+        onTouch: (block) => this.scheduler.touched(layer, block),
+      });
     } catch (cause) {
       const { code = '', message } = cause as NodeJS.ErrnoException;
       throw new CacheError('UNUSABLE', `${dataPath} cannot be opened (${code || message}): ${REMEDY}`, {
@@ -161,7 +171,12 @@ export class BlockCache {
       });
     }
     const makeRoom = (bytes: number) => this.eviction.makeRoom(bytes);
-    const layer = new CachedLayer(digests, blockFile, { dataPath, lastUse, makeRoom });
+    const layer: CachedLayer = new CachedLayer(digests, blockFile, {
+      dataPath,
+      lastUse,
+      makeRoom,
+      ...(this.#readAhead === undefined ? {} : { readAhead: this.#readAhead }),
+    });
     const entry = { layer, mapPath: `${path}.map`, leases: 0, users: new Map() };
     this.#entries.set(hex, entry);
     this.#layers.set(hex, layer);

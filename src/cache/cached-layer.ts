@@ -3,10 +3,13 @@ import { setMaxListeners } from 'node:events';
 import type { BlockDigests } from '../layer/block-digests.js';
 import type { BlockFile } from '../native/addon.js';
 import type { LayerSource } from './layer-source.js';
+import { SequentialStreams } from './sequential-streams.js';
 import type { Want } from './want.js';
 
 /** Bytes that are evicted together: large enough that a layer of 5 GB has about a thousand groups. */
 const GROUP_BYTES = 4 << 20;
+/** Measured: docs/BENCHMARKS.md, "Reading ahead". */
+const DEFAULT_READ_AHEAD = { openAfter: 2 << 20, most: 8 << 20 };
 
 export function blocksPerGroup(blockSize: number): number {
   return Math.max(1, GROUP_BYTES / blockSize);
@@ -21,6 +24,9 @@ export class CachedLayer {
   /** The blocks that somebody waits for, by number, and the work on them. The scheduler's. */
   readonly wants = new Map<number, Want>();
   readonly running = new Set<Promise<void>>();
+  /** Blocks that have come and are being verified and stored; true of one that was asked for again meanwhile. */
+  readonly putting = new Map<number, boolean>();
+  readonly streams: SequentialStreams;
   /** Blocks that did not come within their deadline, and when that was (`performance.now()`). The scheduler's. */
   readonly overdue = new Map<number, number>();
   /** When each block group was last filled or missed, in milliseconds since 1970. */
@@ -32,12 +38,23 @@ export class CachedLayer {
   constructor(
     digests: BlockDigests,
     blockFile: BlockFile,
-    options: { dataPath: string; lastUse: number; makeRoom: (bytes: number) => Promise<() => void> },
+    options: {
+      dataPath: string;
+      lastUse: number;
+      makeRoom: (bytes: number) => Promise<() => void>;
+      /** Bytes; see SequentialStreams. */
+      readAhead?: { openAfter: number; most: number };
+    },
   ) {
     this.digests = digests;
     this.blockFile = blockFile;
     this.dataPath = options.dataPath;
     this.#makeRoom = options.makeRoom;
+    const { openAfter, most } = options.readAhead ?? DEFAULT_READ_AHEAD;
+    this.streams = new SequentialStreams(digests.count, {
+      openAfter: Math.max(1, Math.floor(openAfter / digests.blockSize)),
+      mostBlocks: Math.floor(most / digests.blockSize),
+    });
     setMaxListeners(0, this.#controller.signal);
     const groups = Math.ceil(digests.count / blocksPerGroup(digests.blockSize));
     this.lastUse = new Float64Array(groups).fill(options.lastUse);
@@ -61,9 +78,16 @@ export class CachedLayer {
     return this.blockFile.has(block) || (this.blockFile.suspect && this.blockFile.wasPresent(block));
   }
 
-  /** Room for a block in the cache file; what it resolves with is to be called when the block has been written. */
-  async makeRoom(block: number, bytes: number): Promise<() => void> {
-    this.lastUse[Math.floor(block / blocksPerGroup(this.digests.blockSize))] = Date.now();
+  /** True of a block that need not be fetched: it is in the cache file, or on its way there. */
+  isExpected(block: number): boolean {
+    return this.wants.has(block) || this.putting.has(block) || this.mayHave(block);
+  }
+
+  /** Room in the cache file for `count` blocks; what it resolves with is to be called when they have been written. */
+  async makeRoom(firstBlock: number, count: number, bytes: number): Promise<() => void> {
+    const size = blocksPerGroup(this.digests.blockSize);
+    const last = Math.floor((firstBlock + count - 1) / size);
+    for (let group = Math.floor(firstBlock / size); group <= last; group++) this.lastUse[group] = Date.now();
     return this.#makeRoom(bytes);
   }
 
@@ -71,7 +95,7 @@ export class CachedLayer {
   isWanted(group: number): boolean {
     const size = blocksPerGroup(this.digests.blockSize);
     for (let block = group * size; block < (group + 1) * size; block++) {
-      if (this.wants.has(block)) return true;
+      if (this.wants.has(block) || this.putting.has(block)) return true;
     }
     return false;
   }

@@ -4,13 +4,19 @@
  * A wanted block waits in the queue until a read may start; the read takes wanted neighbours along. A read that
  * fails puts its blocks back into the queue, where the next source, or the same one after a pause, gets them. A
  * block leaves the queue verified and put into its block file, or with EIO and a log line.
+ *
+ * What the queue leaves room for is fetched ahead: what follows where somebody reads in sequence, and what
+ * `prefetch` is asked for. A reader who comes for a block on its way waits for it like everyone else.
  */
 import { constants } from 'node:os';
 import { OrcaError } from '../errors.js';
-import { type Logger, log } from '../telemetry/logger.js';
+import type { Logger } from '../telemetry/logger.js';
 import type { CachedLayer } from './cached-layer.js';
+import { FetchLog } from './fetch-log.js';
 import type { LayerSource } from './layer-source.js';
+import { Prefetch, type PrefetchOptions, PrefetchQueue } from './prefetch-queue.js';
 import { withTimeout } from './read-timeout.js';
+import type { ReadAhead } from './sequential-streams.js';
 import type { Attempt } from './source-state.js';
 import { Want } from './want.js';
 
@@ -23,11 +29,15 @@ export interface FetchOptions {
   maxOutstanding?: number;
   /** Most bytes of one read from a source; default 1 MiB. */
   maxReadBytes?: number;
+  /** Bytes that may be under way, over all layers, before anybody has asked for them; default 8 MiB. */
+  maxPrefetchBytes?: number;
 }
 
 export interface FetchStats {
   /** Blocks that sessions asked for, each counted once until it is there. */
   blocksWanted: number;
+  /** Blocks that were asked for before anybody waited for them. */
+  blocksPrefetched: number;
   /** Blocks that came from a source and verified, and their bytes. */
   blocksFetched: number;
   bytesFetched: number;
@@ -49,12 +59,13 @@ const AVOID_MS = 5000;
  */
 const OVERDUE_MS = 1000;
 const OVERDUE_WAIT_MS = 2000;
-/** The disk's refusals are reported once in this time. */
-const DISK_REPORT_MS = 60_000;
+/** Reads that are kept free for what somebody waits for. */
+const RESERVED_READS = 4;
 
 export class FetchScheduler {
   readonly stats: FetchStats = {
     blocksWanted: 0,
+    blocksPrefetched: 0,
     blocksFetched: 0,
     bytesFetched: 0,
     blocksRecovered: 0,
@@ -62,24 +73,27 @@ export class FetchScheduler {
     blocksFailed: 0,
     blocksUncached: 0,
   };
-  readonly #log: Logger;
+  readonly #log: FetchLog;
   readonly #deadline: number;
   readonly #attemptTimeout: number;
   readonly #maxOutstanding: number;
   readonly #maxReadBytes: number;
+  readonly #maxPrefetchBytes: number;
   /** In the order of arrival, which is nearly that of the deadlines. */
   readonly #queue = new Set<Want>();
+  readonly #prefetches = new PrefetchQueue();
   #outstanding = 0;
+  #prefetchBytes = 0;
   #pumpSoon: NodeJS.Immediate | undefined;
   #pumpLater: NodeJS.Timeout | undefined;
-  #diskReportedAt = Number.NEGATIVE_INFINITY;
 
-  constructor(options: FetchOptions = {}, logger: Logger = log) {
-    this.#log = logger;
+  constructor(options: FetchOptions = {}, logger?: Logger) {
+    this.#log = new FetchLog(logger);
     this.#deadline = options.deadline ?? 60_000;
     this.#attemptTimeout = options.attemptTimeout ?? 20_000;
     this.#maxOutstanding = options.maxOutstanding ?? 16;
     this.#maxReadBytes = options.maxReadBytes ?? 1 << 20;
+    this.#maxPrefetchBytes = options.maxPrefetchBytes ?? 8 << 20;
   }
 
   /** Somebody waits for these blocks. Blocks that are wanted already are not asked for again. */
@@ -87,14 +101,46 @@ export class FetchScheduler {
     const now = performance.now();
     const deadline = now + this.#deadline;
     const overdueDeadline = now + Math.min(OVERDUE_WAIT_MS, this.#deadline / 4);
-    for (let block = firstBlock; block < firstBlock + count; block++) {
-      if (layer.wants.has(block) || layer.closed) continue;
+    for (let block = firstBlock; block < firstBlock + count && !layer.closed; block++) {
+      const known = layer.wants.get(block);
+      if (known !== undefined) {
+        if (!known.demanded) this.stats.blocksWanted += 1;
+        known.demand(deadline);
+        continue;
+      }
+      if (layer.putting.has(block)) {
+        layer.putting.set(block, true);
+        continue;
+      }
       const want = new Want(layer, block, this.#isOverdue(layer, block, now) ? overdueDeadline : deadline);
       layer.wants.set(block, want);
       this.stats.blocksWanted += 1;
       if (layer.mayHave(block)) this.#track([want], this.#recover(want));
       else this.#enqueue(want);
     }
+    this.#readAhead(layer, layer.streams.missed(firstBlock, count));
+  }
+
+  /** A watched block of the layer is read: its stream goes on. */
+  touched(layer: CachedLayer, block: number): void {
+    this.#readAhead(layer, layer.streams.touched(block));
+  }
+
+  /**
+   * Fetches the absent ones of these blocks when nobody waits for others, in large reads. Resolves when they have
+   * come or are given up (they failed several times, the signal, `drop`): then readers fetch what they need.
+   */
+  prefetch(layer: CachedLayer, firstBlock: number, count: number, options: PrefetchOptions): Promise<void> {
+    const range = new Prefetch(layer, firstBlock, count, options);
+    this.#prefetches.add(range);
+    this.#pumpInTurn();
+    return range.done;
+  }
+
+  #readAhead(layer: CachedLayer, ahead: ReadAhead | undefined): void {
+    if (ahead === undefined || layer.closed) return;
+    layer.blockFile.watch(ahead.watch);
+    void this.prefetch(layer, ahead.first, ahead.count, { priority: 'read-ahead' });
   }
 
   /** Gives up what the layer's readers wait for, and resolves when nothing of it is under way any more. */
@@ -103,6 +149,7 @@ export class FetchScheduler {
     layer.stop();
     await Promise.all(layer.running);
     layer.wants.clear();
+    this.#prefetches.pending();
   }
 
   /** True of a block that nobody could get within its deadline just now. */
@@ -118,6 +165,10 @@ export class FetchScheduler {
   #enqueue(want: Want): void {
     if (want.layer.closed) return;
     this.#queue.add(want);
+    this.#pumpInTurn();
+  }
+
+  #pumpInTurn(): void {
     // Not at once: the other misses of this turn of the event loop may be neighbours.
     this.#pumpSoon ??= setImmediate(() => {
       this.#pumpSoon = undefined;
@@ -130,7 +181,7 @@ export class FetchScheduler {
     const { running } = wants[0].layer;
     const guarded = work
       .catch((error: Error) => {
-        this.#log.error(`defect in the fetch scheduler: ${error.stack ?? error.message}`);
+        this.#log.defect(error);
         this.#giveUp(wants.filter((want) => want.layer.wants.get(want.block) === want));
       })
       .finally(() => running.delete(guarded));
@@ -157,9 +208,55 @@ export class FetchScheduler {
       }
     }
     this.#giveUp(given);
+    wakeAt = Math.min(wakeAt, this.#prefetchMore(now));
     if (wakeAt < Number.POSITIVE_INFINITY) {
       this.#pumpLater = setTimeout(() => this.#pump(), Math.max(1, wakeAt - now));
     }
+  }
+
+  /** Starts reads that nobody waits for, as many as there is room for; the time at which to look again. */
+  #prefetchMore(now: number): number {
+    let wakeAt = Number.POSITIVE_INFINITY;
+    const mostReads = Math.max(1, this.#maxOutstanding - RESERVED_READS);
+    for (const range of this.#prefetches.pending()) {
+      const { layer } = range;
+      const { blockSize, size } = layer.digests;
+      for (;;) {
+        const room = this.#maxPrefetchBytes - this.#prefetchBytes;
+        if (this.#outstanding >= mostReads || (this.#prefetchBytes > 0 && room < this.#maxReadBytes))
+          return wakeAt;
+        const next = range.next(Math.max(1, Math.floor(this.#maxReadBytes / blockSize)), now);
+        if (next === undefined) break;
+        if ('waitUntil' in next) {
+          wakeAt = Math.min(wakeAt, next.waitUntil);
+          break;
+        }
+        const wants = Array.from(
+          { length: next.count },
+          (_, index) => new Want(layer, next.first + index, now + this.#deadline, false),
+        ) as [Want, ...Want[]];
+        const choice = wants[0].choose(now);
+        if (choice === 'exhausted') {
+          range.giveUp();
+          break;
+        }
+        if ('waitUntil' in choice) {
+          wakeAt = Math.min(wakeAt, choice.waitUntil);
+          break;
+        }
+        for (const want of wants) layer.wants.set(want.block, want);
+        this.stats.blocksPrefetched += wants.length;
+        range.begun(next.count);
+        const bytes = Math.min(size, (next.first + next.count) * blockSize) - next.first * blockSize;
+        this.#prefetchBytes += bytes;
+        this.#begin(wants, choice.source, now, (arrived) => {
+          this.#prefetchBytes -= bytes;
+          range.ended(next.first, !arrived);
+        });
+      }
+    }
+    this.#prefetches.pending();
+    return wakeAt;
   }
 
   /** Starts one read for the wanted block and its wanted neighbours. */
@@ -181,44 +278,61 @@ export class FetchScheduler {
     let first = want.block;
     while (join(first - 1)) first -= 1;
     run.sort((a, b) => a.block - b.block);
+    this.#begin(run, source, now);
+  }
+
+  /** Reads and puts a run; `ended` is told whether the source gave it. */
+  #begin(
+    run: readonly [Want, ...Want[]],
+    source: LayerSource,
+    now: number,
+    ended: (arrived: boolean) => void = () => undefined,
+  ): void {
     this.#outstanding += 1;
-    const work = this.#fetch(run, source, now).finally(() => {
-      this.#outstanding -= 1;
-      this.#pump();
-    });
+    let arrived = false;
+    const work = this.#fetch(run, source, now)
+      .then(async (bytes) => {
+        this.#outstanding -= 1;
+        this.#pump();
+        if (bytes === undefined) return;
+        arrived = true;
+        await this.#arrived(run, source, bytes);
+      })
+      .finally(() => {
+        ended(arrived);
+        this.#pump();
+      });
     this.#track(run, work);
   }
 
   /** One read from one source. Never rejects: what did not arrive goes back into the queue. */
-  async #fetch(run: readonly [Want, ...Want[]], source: LayerSource, now: number): Promise<void> {
+  async #fetch(
+    run: readonly [Want, ...Want[]],
+    source: LayerSource,
+    now: number,
+  ): Promise<Uint8Array | undefined> {
     const { layer, block: first } = run[0];
     const { blockSize, size } = layer.digests;
     const offset = first * blockSize;
     const length = Math.min(size, offset + run.length * blockSize) - offset;
     const remaining = Math.max(LAST_TRY_MS, Math.min(...run.map((want) => want.deadline)) - now);
     const attempt = source.state.begin();
-    let bytes: Uint8Array;
     try {
-      bytes = await withTimeout(Math.min(this.#attemptTimeout, remaining), layer.signal, (signal) =>
+      const bytes = await withTimeout(Math.min(this.#attemptTimeout, remaining), layer.signal, (signal) =>
         source.read(offset, length, signal),
       );
+      this.#readSucceeded(source, attempt, length);
+      return bytes;
     } catch (error) {
       if (layer.closed) source.state.abandoned(attempt);
       else this.#readFailed(run, source, attempt, error);
-      return;
+      return undefined;
     }
-    this.#readSucceeded(source, attempt, length);
-    await Promise.all(
-      run.map((want, index) => {
-        const block = bytes.subarray(index * blockSize, Math.min(length, (index + 1) * blockSize));
-        return this.#arrived(want, source, block);
-      }),
-    );
   }
 
   #readSucceeded(source: LayerSource, attempt: Attempt, length: number): void {
     const { state } = source;
-    if (!state.healthy) this.#log.info(`${state.source.location} is back`);
+    if (!state.healthy) this.#log.sourceBack(state.source.location);
     state.succeeded(attempt, length);
   }
 
@@ -230,31 +344,78 @@ export class FetchScheduler {
     const wasHealthy = state.healthy;
     state.failed(attempt, { code, message, at: Date.now() }, retryable, performance.now());
     if (retryable && wasHealthy) {
-      this.#log.warn(`${state.source.location} fails, reads from it are tried again: ${message}`, { code });
+      this.#log.sourceFails(state.source.location, code, message);
     }
     if (!retryable) source.avoidUntil = performance.now() + AVOID_MS;
     source.lastProblem = { code, message, at: Date.now() };
     for (const want of run) {
       want.failed(source, `${code}, ${message}`, retryable);
-      this.#enqueue(want);
+      this.#again(want);
     }
   }
 
-  async #arrived(want: Want, source: LayerSource, bytes: Uint8Array): Promise<void> {
-    if (!want.layer.digests.verify(want.block, bytes)) {
-      this.stats.blocksCorrupt += 1;
-      const message = `block ${want.block} does not match its digest`;
-      source.state.corruptBlocks += 1;
-      source.avoidUntil = performance.now() + AVOID_MS;
-      source.lastProblem = { code: 'CORRUPT', message, at: Date.now() };
-      want.corrupt(source);
-      this.#enqueue(want);
-      return;
+  /** Somebody may still wait for a block that did not arrive, or arrived wrong. */
+  #again(want: Want): void {
+    if (want.demanded) this.#enqueue(want);
+    else want.layer.wants.delete(want.block);
+  }
+
+  /** Verifies and stores what a source gave, and answers the readers. */
+  async #arrived(run: readonly [Want, ...Want[]], source: LayerSource, bytes: Uint8Array): Promise<void> {
+    const { layer, block: first } = run[0];
+    const written = await layer.makeRoom(first, run.length, bytes.length);
+    for (const { block } of run) {
+      layer.wants.delete(block);
+      layer.putting.set(block, false);
     }
-    source.bytes += bytes.length;
+    const again: number[] = [];
+    let wrong = new Set<number>();
+    try {
+      const result = await layer.blockFile.putRun(first, bytes, layer.digests.range(first, run.length));
+      wrong = new Set(result.wrong);
+      if (result.error !== undefined) {
+        this.stats.blocksUncached += run.filter(
+          ({ block }) => !wrong.has(block) && !layer.blockFile.has(block),
+        ).length;
+        this.#log.diskRefuses(result.error, layer);
+      }
+    } catch (defect) {
+      // Their readers are to be told.
+      for (const want of run) layer.wants.set(want.block, want);
+      throw defect;
+    } finally {
+      written();
+      for (const { block } of run) {
+        if (layer.putting.get(block)) again.push(block);
+        layer.putting.delete(block);
+      }
+    }
+    for (const want of run) {
+      if (wrong.has(want.block)) this.#corrupt(want, source, again.includes(want.block));
+      else this.#fetched(source, layer.digests.length(want.block));
+    }
+    // Who asked while the block was put has been answered by that, unless it has been evicted again.
+    for (const block of again) {
+      if (!wrong.has(block) && !layer.closed && layer.blockFile.awaited(block)) this.demand(layer, block, 1);
+    }
+  }
+
+  #fetched(source: LayerSource, bytes: number): void {
+    source.bytes += bytes;
     this.stats.blocksFetched += 1;
-    this.stats.bytesFetched += bytes.length;
-    await this.#put(want, bytes);
+    this.stats.bytesFetched += bytes;
+  }
+
+  #corrupt(want: Want, source: LayerSource, demandedAgain: boolean): void {
+    this.stats.blocksCorrupt += 1;
+    const message = `block ${want.block} does not match its digest`;
+    source.state.corruptBlocks += 1;
+    source.avoidUntil = performance.now() + AVOID_MS;
+    source.lastProblem = { code: 'CORRUPT', message, at: Date.now() };
+    want.corrupt(source);
+    want.layer.wants.set(want.block, want);
+    if (demandedAgain) want.demand(performance.now() + this.#deadline);
+    this.#again(want);
   }
 
   /** Asks the cache file first; what it has wrong or not at all is fetched. */
@@ -274,48 +435,29 @@ export class FetchScheduler {
 
   async #put(want: Want, bytes: Uint8Array): Promise<void> {
     const { layer, block } = want;
-    const written = await layer.makeRoom(block, bytes.length);
+    const written = await layer.makeRoom(block, 1, bytes.length);
     // Before put(): a READ that misses the block again from now on asks for it anew.
     layer.wants.delete(block);
     try {
       await layer.blockFile.put(block, bytes);
     } catch (error) {
       this.stats.blocksUncached += 1;
-      this.#reportDisk(error as NodeJS.ErrnoException, layer);
+      this.#log.diskRefuses(error as NodeJS.ErrnoException, layer);
     } finally {
       written();
     }
   }
 
-  #reportDisk(error: NodeJS.ErrnoException, layer: CachedLayer): void {
-    const now = performance.now();
-    if (now - this.#diskReportedAt < DISK_REPORT_MS) return;
-    this.#diskReportedAt = now;
-    const reason = error.code ?? error.message;
-    this.#log.warn(`${layer.dataPath} cannot be written (${reason}): reads go on uncached; make room there`);
-  }
-
-  /** Answers the readers with EIO: one log line for each run of neighbours that failed for the same reasons. */
+  /** Answers the readers with EIO. */
   #giveUp(wants: readonly Want[]): void {
     const sorted = [...wants].sort((a, b) => a.block - b.block);
-    const runs: { layer: CachedLayer; first: number; last: number; reasons: string }[] = [];
     const now = performance.now();
     for (const want of sorted) {
       want.layer.wants.delete(want.block);
       if (want.deadline <= now) want.layer.overdue.set(want.block, now);
       want.layer.blockFile.fail(want.block, constants.errno.EIO);
       this.stats.blocksFailed += 1;
-      const reasons = want.reasons().join('; ');
-      const run = runs.find(
-        (r) => r.layer === want.layer && r.last === want.block - 1 && r.reasons === reasons,
-      );
-      if (run === undefined) runs.push({ layer: want.layer, first: want.block, last: want.block, reasons });
-      else run.last = want.block;
     }
-    for (const { layer, first, last, reasons } of runs) {
-      const blocks = first === last ? `block ${first}` : `blocks ${first} to ${last}`;
-      const { diffID } = layer.digests;
-      this.#log.error(`read error: ${blocks} of layer ${diffID}: ${reasons}`);
-    }
+    this.#log.readErrors(sorted);
   }
 }

@@ -13,17 +13,35 @@ export type Choice = { source: LayerSource } | { waitUntil: number } | 'exhauste
 export class Want {
   readonly layer: CachedLayer;
   readonly block: number;
-  /** Of `performance.now()`: the readers get EIO then. */
-  readonly deadline: number;
+  #deadline: number;
+  #demanded: boolean;
   readonly #tries = new Map<LayerSource, number>();
   readonly #corrupt = new Map<LayerSource, number>();
   readonly #excluded = new Set<LayerSource>();
   readonly #reasons = new Map<LayerSource, string>();
 
-  constructor(layer: CachedLayer, block: number, deadline: number) {
+  /** `demanded`: somebody waits for it; otherwise it is fetched in case somebody will. */
+  constructor(layer: CachedLayer, block: number, deadline: number, demanded = true) {
     this.layer = layer;
     this.block = block;
-    this.deadline = deadline;
+    this.#deadline = deadline;
+    this.#demanded = demanded;
+  }
+
+  /** Of `performance.now()`: the readers get EIO then. */
+  get deadline(): number {
+    return this.#deadline;
+  }
+
+  get demanded(): boolean {
+    return this.#demanded;
+  }
+
+  /** Somebody waits for it from now on. */
+  demand(deadline: number): void {
+    if (this.#demanded) return;
+    this.#demanded = true;
+    this.#deadline = deadline;
   }
 
   get wasTried(): boolean {

@@ -55,6 +55,13 @@ export class BlockDigests {
     return this.#digests.subarray(index * DIGEST_SIZE, (index + 1) * DIGEST_SIZE);
   }
 
+  /** The digests of `count` blocks from `first` on, one after the other. */
+  range(first: number, count: number): Uint8Array {
+    this.#checkIndex(first);
+    this.#checkIndex(first + count - 1);
+    return this.#digests.subarray(first * DIGEST_SIZE, (first + count) * DIGEST_SIZE);
+  }
+
   /** Length of block `index` in bytes. */
   length(index: number): number {
     this.#checkIndex(index);

@@ -6,7 +6,7 @@
  */
 import { binding } from './binding.js';
 import { BlockFile as CheckedBlockFile } from './block-file.js';
-import { checkInteger, checkOptions, checkString, checkText, MAX_INT } from './check.js';
+import { checkBytes, checkInteger, checkOptions, checkString, checkText, MAX_INT } from './check.js';
 import { Session as CheckedSession } from './session.js';
 
 /** Cumulative counters of a session, since it was attached. */
@@ -33,6 +33,16 @@ export interface BlockFileOptions {
   size: number;
   /** Bytes, a power of two, at least 4096. */
   blockSize: number;
+  /** A READ asks for a block that is watched. */
+  onTouch?(block: number): void;
+}
+
+/** What became of blocks that were to be verified and stored. */
+export interface PutResult {
+  /** Those that do not match their digests, in order: nobody sees them, and their READs wait on. */
+  wrong: number[];
+  /** Of the disk, for one of the others; their READs were answered from memory. */
+  error?: NodeJS.ErrnoException;
 }
 
 /**
@@ -61,6 +71,15 @@ export interface BlockFile {
    * transferred, before the promise settles.
    */
   put(block: number, bytes: Uint8Array): Promise<void>;
+  /**
+   * `put` for whole blocks from `firstBlock` on that have not been verified: each must have its sha256 of `digests`, 32
+   * bytes per block. Verifies, stores and answers without the event loop.
+   */
+  putRun(firstBlock: number, bytes: Uint8Array, digests: Uint8Array): Promise<PutResult>;
+  /** `onTouch` tells, once, when a READ next asks for the block, present or not. */
+  watch(block: number): void;
+  /** Whether a READ waits for the block. */
+  awaited(block: number): boolean;
   /** Answers every READ that waits for the block with this errno (a positive number). */
   fail(block: number, errno: number): void;
   /**
@@ -95,9 +114,19 @@ export interface SessionOptions {
   onEnd(reason: 'unmounted' | 'closed' | 'failed', message: string): void;
 }
 
+/** The first READ of a block. */
+export interface Touch {
+  device: number;
+  block: number;
+  /** Milliseconds since the session began. */
+  time: number;
+}
+
 /** One mount's conversation with the kernel. */
 export interface Session {
   stats(): SessionStats;
+  /** The blocks that READs have touched, in the order of their first touch (the first 65536); also after the end. */
+  touched(): Touch[];
   /** Stops serving and closes the descriptor; pending READs get EIO. Resolves when the threads have ended. */
   close(): Promise<void>;
 }
@@ -114,6 +143,13 @@ export interface FuseMountOptions {
   allowSuid?: boolean;
 }
 
+export interface GcmMessage {
+  key: Uint8Array;
+  nonce: Uint8Array;
+  additional: Uint8Array;
+  tag: Uint8Array;
+}
+
 export interface Addon {
   /** mount(2). `flags` are MS_* bits. */
   mount(source: string, target: string, type: string, flags: number, data: string): void;
@@ -126,6 +162,11 @@ export interface Addon {
   mountFuse(target: string, options: FuseMountOptions): number;
   /** Takes or releases flock(2) on an open descriptor; false when another holder prevents it. Never waits. */
   tryLock(fd: number, kind: 'shared' | 'exclusive' | 'unlock'): boolean;
+  /**
+   * Decrypts `data` in place with AES-GCM; false when it is not authentic, and then `data` is garbage. `key` has 16 or
+   * 32 bytes, `nonce` 12, `tag` 16; `additional` is authenticated with it. Node's own decipher allocates the plaintext.
+   */
+  openGcm(message: GcmMessage, data: Uint8Array): boolean;
   /** Two connected SOCK_SEQPACKET descriptors: in tests, a Session serves one and the test plays the kernel. */
   socketPair(): [number, number];
   BlockFile: new (options: BlockFileOptions) => BlockFile;
@@ -158,6 +199,14 @@ export const addon: Addon = {
     if (kind !== 'shared' && kind !== 'exclusive' && kind !== 'unlock')
       throw new TypeError(`unknown lock ${kind}`);
     return binding.tryLock(fd, kind);
+  },
+  openGcm({ key, nonce, additional, tag }, data) {
+    checkBytes(key, 'key', 16, 32);
+    checkBytes(nonce, 'nonce', 12);
+    checkBytes(tag, 'tag', 16);
+    checkBytes(additional, 'additional');
+    checkBytes(data, 'data');
+    return binding.openGcm(key, nonce, additional, tag, data);
   },
   socketPair: () => binding.socketPair(),
   BlockFile: CheckedBlockFile,

@@ -2,7 +2,7 @@
  * What native/build/orca.node exports: the raw side of the door, whose callers have validated every argument.
  */
 import { createRequire } from 'node:module';
-import type { SessionOptions, SessionStats } from './addon.js';
+import type { PutResult, SessionOptions, SessionStats } from './addon.js';
 
 export interface NativeBlockFile {
   readonly blocks: number;
@@ -14,6 +14,9 @@ export interface NativeBlockFile {
   bytesOnDisk(): number;
   read(block: number): Promise<Uint8Array>;
   put(block: number, bytes: Uint8Array): Promise<void>;
+  putRun(firstBlock: number, bytes: Uint8Array, digests: Uint8Array): Promise<PutResult>;
+  watch(block: number): void;
+  awaited(block: number): boolean;
   fail(block: number, errno: number): void;
   evict(firstBlock: number, count: number): void;
   close(): void;
@@ -21,6 +24,7 @@ export interface NativeBlockFile {
 
 export interface NativeSession {
   stats(): SessionStats;
+  touched(): Uint32Array;
   /** Only asks; onEnd tells when the threads have ended. */
   close(): void;
 }
@@ -31,7 +35,20 @@ export interface Binding {
   mountFuse(target: string, source: string, allowOther: boolean, allowSuid: boolean): number;
   tryLock(fd: number, kind: string): boolean;
   socketPair(): [number, number];
-  BlockFile: new (dataPath: string, mapPath: string, size: number, blockSize: number) => NativeBlockFile;
+  openGcm(
+    key: Uint8Array,
+    nonce: Uint8Array,
+    additional: Uint8Array,
+    tag: Uint8Array,
+    data: Uint8Array,
+  ): boolean;
+  BlockFile: new (
+    dataPath: string,
+    mapPath: string,
+    size: number,
+    blockSize: number,
+    onTouch: (block: number) => void,
+  ) => NativeBlockFile;
   Session: new (
     fd: number,
     indexPath: string,

@@ -1,11 +1,12 @@
 /** The checked side of the native BlockFile; its contract stands at the interface in addon.ts. */
-import type { BlockFile as BlockFileContract, BlockFileOptions } from './addon.js';
+import type { BlockFile as BlockFileContract, BlockFileOptions, PutResult } from './addon.js';
 import { binding, type NativeBlockFile } from './binding.js';
-import { checkInteger, checkOptions, checkText, MAX_INT } from './check.js';
+import { checkBytes, checkFunction, checkInteger, checkOptions, checkText, MAX_INT } from './check.js';
 
 const MAX_BLOCK_SIZE = 16 << 20;
 /** The bitmap of a file of this many blocks takes 64 MiB. */
 const MAX_BLOCKS = 2 ** 28;
+const DIGEST_SIZE = 32;
 
 export class BlockFile implements BlockFileContract {
   readonly blocks: number;
@@ -17,14 +18,15 @@ export class BlockFile implements BlockFileContract {
 
   constructor(options: BlockFileOptions) {
     checkOptions(options);
-    const { dataPath, mapPath, size, blockSize } = options;
+    const { dataPath, mapPath, size, blockSize, onTouch = () => undefined } = options;
+    checkFunction(onTouch, 'onTouch');
     checkText(dataPath, 'dataPath');
     checkText(mapPath, 'mapPath');
     checkInteger(blockSize, 'blockSize', 4096, MAX_BLOCK_SIZE);
     if ((blockSize & (blockSize - 1)) !== 0)
       throw new RangeError(`blockSize must be a power of two, not ${blockSize}`);
     checkInteger(size, 'size', 1, Math.min(MAX_BLOCKS * blockSize, Number.MAX_SAFE_INTEGER));
-    this.#native = new binding.BlockFile(dataPath, mapPath, size, blockSize);
+    this.#native = new binding.BlockFile(dataPath, mapPath, size, blockSize, onTouch);
     this.#size = size;
     this.#blockSize = blockSize;
     this.blocks = this.#native.blocks;
@@ -64,12 +66,36 @@ export class BlockFile implements BlockFileContract {
 
   async put(block: number, bytes: Uint8Array): Promise<void> {
     const native = this.#at(block);
-    if (!(bytes instanceof Uint8Array)) throw new TypeError('bytes must be a Uint8Array');
+    checkBytes(bytes, 'bytes');
     const length = Math.min(this.#blockSize, this.#size - block * this.#blockSize);
     if (bytes.byteLength !== length)
       throw new RangeError(`block ${block} has ${length} bytes, not ${bytes.byteLength}`);
-    if (bytes.buffer instanceof SharedArrayBuffer) throw new TypeError('bytes must not be in shared memory');
     await native.put(block, bytes);
+  }
+
+  async putRun(firstBlock: number, bytes: Uint8Array, digests: Uint8Array): Promise<PutResult> {
+    const native = this.#at(firstBlock);
+    checkBytes(bytes, 'bytes');
+    checkBytes(digests, 'digests');
+    const count = Math.ceil(bytes.byteLength / this.#blockSize);
+    const end = Math.min((firstBlock + count) * this.#blockSize, this.#size);
+    if (
+      count < 1 ||
+      firstBlock + count > this.blocks ||
+      end - firstBlock * this.#blockSize !== bytes.byteLength
+    )
+      throw new RangeError(`${bytes.byteLength} bytes are not whole blocks from block ${firstBlock}`);
+    if (digests.byteLength !== count * DIGEST_SIZE)
+      throw new RangeError(`${count} blocks have ${count * DIGEST_SIZE} bytes of digests`);
+    return native.putRun(firstBlock, bytes, digests);
+  }
+
+  watch(block: number): void {
+    this.#at(block).watch(block);
+  }
+
+  awaited(block: number): boolean {
+    return this.#at(block).awaited(block);
   }
 
   fail(block: number, errno: number): void {

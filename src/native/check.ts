@@ -20,6 +20,14 @@ export function checkInteger(value: unknown, name: string, minimum: number, maxi
     throw new RangeError(`${name} must be from ${minimum} to ${maximum}, not ${value}`);
 }
 
+/** Bytes in memory of this thread; of one of these lengths, if any are given. */
+export function checkBytes(value: unknown, name: string, ...lengths: readonly number[]): void {
+  if (!(value instanceof Uint8Array)) throw new TypeError(`${name} must be a Uint8Array`);
+  if (value.buffer instanceof SharedArrayBuffer) throw new TypeError(`${name} must not be in shared memory`);
+  if (lengths.length > 0 && !lengths.includes(value.byteLength))
+    throw new RangeError(`${name} must have ${lengths.join(' or ')} bytes, not ${value.byteLength}`);
+}
+
 export function checkFunction(value: unknown, name: string): void {
   if (typeof value !== 'function') throw new TypeError(`${name} must be a function`);
 }

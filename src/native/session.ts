@@ -1,6 +1,6 @@
 /** The checked side of the native Session; its contract stands at the interface in addon.ts. */
 import { constants } from 'node:os';
-import type { Session as SessionContract, SessionOptions, SessionStats } from './addon.js';
+import type { Session as SessionContract, SessionOptions, SessionStats, Touch } from './addon.js';
 import { binding, type NativeSession } from './binding.js';
 import { BlockFile } from './block-file.js';
 import { checkFunction, checkInteger, checkOptions, checkText, MAX_INT } from './check.js';
@@ -46,6 +46,15 @@ export class Session implements SessionContract {
 
   stats(): SessionStats {
     return this.#native.stats();
+  }
+
+  touched(): Touch[] {
+    const raw = this.#native.touched();
+    return Array.from({ length: raw.length / 3 }, (_, index) => ({
+      device: raw[index * 3]!,
+      block: raw[index * 3 + 1]!,
+      time: raw[index * 3 + 2]!,
+    }));
   }
 
   close(): Promise<void> {

@@ -7,6 +7,7 @@ import {
   type DecipherCCM,
   type DecipherGCM,
 } from 'node:crypto';
+import { addon } from '../native/addon.js';
 import { CIPHERS, type Cipher, type CipherSpec } from './algorithms.js';
 import { protocolError, SmbError } from './error.js';
 import { bytes, constant, Layout, reserved, u16, u32, u64 } from './layout.js';
@@ -27,6 +28,8 @@ export const TRANSFORM_HEADER = new Layout('transform header', {
 
 const AAD_AT = TRANSFORM_HEADER.offsets.nonce;
 const TAG_LENGTH = 16;
+const GCM_NONCE = 12;
+const NOT_AUTHENTIC = 'the server sent a message that does not decrypt';
 
 export class Envelope {
   readonly cipher: Cipher;
@@ -69,7 +72,12 @@ export class Envelope {
     return packet;
   }
 
-  /** The plaintext of a packet that begins with a transform header; it is a new buffer. */
+  /** Whether `open` puts the plaintext where the ciphertext was; otherwise it is a new buffer. */
+  get inPlace(): boolean {
+    return this.#spec.nonceLength === GCM_NONCE;
+  }
+
+  /** The plaintext of a packet that begins with a transform header. The packet is of no use afterwards. */
   open(packet: Buffer, sessionId: bigint): Buffer {
     const header = TRANSFORM_HEADER.decode(packet);
     const ciphertext = packet.subarray(TRANSFORM_HEADER.size);
@@ -79,17 +87,23 @@ export class Envelope {
     }
     const { algorithm, nonceLength } = this.#spec;
     const nonce = header.nonce.subarray(0, nonceLength);
+    const additional = packet.subarray(AAD_AT, TRANSFORM_HEADER.size);
+    if (this.inPlace) {
+      const message = { key: this.#decryptionKey, nonce, additional, tag: header.signature };
+      if (addon.openGcm(message, ciphertext)) return ciphertext;
+      throw new SmbError('SIGNATURE', NOT_AUTHENTIC);
+    }
     const decipher = createDecipheriv(algorithm as 'aes-128-ccm', this.#decryptionKey, nonce, {
       authTagLength: TAG_LENGTH,
     }) as DecipherCCM | DecipherGCM;
     decipher.setAuthTag(header.signature);
-    decipher.setAAD(packet.subarray(AAD_AT, TRANSFORM_HEADER.size), { plaintextLength: ciphertext.length });
+    decipher.setAAD(additional, { plaintextLength: ciphertext.length });
     try {
       const plaintext = decipher.update(ciphertext);
       decipher.final();
       return plaintext;
     } catch (cause) {
-      throw new SmbError('SIGNATURE', 'the server sent a message that does not decrypt', { cause });
+      throw new SmbError('SIGNATURE', NOT_AUTHENTIC, { cause });
     }
   }
 }

@@ -60,9 +60,11 @@ export class Protection {
     return { message, packet: message };
   }
 
-  /** Whether `unpack` decrypts this frame, and so gives messages in memory of their own. */
+  /** Whether `unpack` gives messages in memory of their own, not in the frame's. */
   opensCopy(frame: Buffer): boolean {
-    return this.#envelope !== undefined && frame.length >= 4 && frame.readUInt32LE(0) === TRANSFORM_MAGIC;
+    return (
+      this.#envelope?.inPlace === false && frame.length >= 4 && frame.readUInt32LE(0) === TRANSFORM_MAGIC
+    );
   }
 
   /** The messages of a frame, each of them vouched for. */

@@ -152,7 +152,7 @@ test('layers that are not open go first, by the time of their last use', async (
   const size = 20 << 20;
   const layers = [7, 8, 9, 10].map((seed) => randomLayer(seed, size, BLOCK));
   const source = new FaultSource('a', layers);
-  const cache = await BlockCache.open(t.context.directory, { limit });
+  const cache = await BlockCache.open(t.context.directory, { limit, readAhead: { openAfter: 0, most: 0 } });
   const count = async (content: TestLayer): Promise<number> => {
     const lease = await cache.openLayer(content.digests, []);
     const found = lease.layer.blockFile.count();

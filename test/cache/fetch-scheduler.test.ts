@@ -1,75 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import test from 'ava';
-import { CachedLayer } from '../../src/cache/cached-layer.js';
-import { type FetchOptions, FetchScheduler } from '../../src/cache/fetch-scheduler.js';
-import { LayerSource } from '../../src/cache/layer-source.js';
-import { SourceState } from '../../src/cache/source-state.js';
-import type { Logger } from '../../src/telemetry/logger.js';
-import { FaultSource, MemoryBlockFile, randomLayer, seeded, type TestLayer } from './layer-fixture.js';
-
-const BLOCK = 4096;
-
-/** A scheduler with one layer that reads from the sources in this order. */
-class Rig {
-  readonly log: string[] = [];
-  readonly scheduler: FetchScheduler;
-  readonly file: MemoryBlockFile;
-  readonly layer: CachedLayer;
-  readonly states: SourceState[];
-  makeRoom: () => Promise<() => void> = async () => () => undefined;
-  readonly #waiting = new Map<number, ((answer: Buffer | number) => void)[]>();
-
-  constructor(
-    readonly content: TestLayer,
-    sources: readonly FaultSource[],
-    options: FetchOptions = {},
-  ) {
-    const record = (level: string) => (message: string) => void this.log.push(`${level}: ${message}`);
-    const logger: Logger = {
-      debug: record('debug'),
-      info: record('info'),
-      warn: record('warn'),
-      error: record('error'),
-    };
-    this.scheduler = new FetchScheduler(options, logger);
-    this.file = new MemoryBlockFile(content.digests);
-    this.layer = new CachedLayer(content.digests, this.file, {
-      dataPath: '/cache/layers/x.data',
-      lastUse: 0,
-      makeRoom: () => this.makeRoom(),
-    });
-    this.states = sources.map((source) => new SourceState(source));
-    for (const state of this.states) {
-      this.layer.sources.push(new LayerSource(state, content.digests.diffID, content.digests.size));
-    }
-    this.file.onAnswer = (block, answer) => {
-      for (const resolve of this.#waiting.get(block) ?? []) resolve(answer);
-      this.#waiting.delete(block);
-    };
-  }
-
-  /** As a session does it: waits for each block of the run; the bytes, or the errno of the first that failed. */
-  async read(first: number, count = 1): Promise<Buffer | number> {
-    const answers = Promise.all(
-      Array.from(
-        { length: count },
-        (_, i) =>
-          new Promise<Buffer | number>((resolve) => {
-            const waiting = this.#waiting.get(first + i) ?? [];
-            this.#waiting.set(first + i, [...waiting, resolve]);
-          }),
-      ),
-    );
-    this.scheduler.demand(this.layer, first, count);
-    const found = await answers;
-    const failed = found.find((answer) => typeof answer === 'number');
-    return failed ?? Buffer.concat(found as Buffer[]);
-  }
-
-  expected(first: number, count = 1): Buffer {
-    return this.content.bytes.subarray(first * BLOCK, (first + count) * BLOCK);
-  }
-}
+import { FaultSource, randomLayer, seeded } from './layer-fixture.js';
+import { BLOCK, Rig } from './scheduler-rig.js';
 
 const EIO = 5;
 
@@ -226,6 +158,7 @@ for (const fault of ['fail', 'corrupt', 'short', 'refuse', 'stall'] as const) {
     const rig = new Rig(content, [first, second], { attemptTimeout: 50 });
     for (const block of [3, 30, 50]) t.deepEqual(await rig.read(block, 4), rig.expected(block, 4));
     t.true(first.reads.length >= 1);
+    await rig.idle();
     const [one, two] = rig.layer.sources.map((source) => source.bytes / BLOCK);
     // Of a corrupt read the blocks that verify count.
     t.true(fault === 'corrupt' ? (one ?? 0) < 12 : one === 0);
@@ -245,11 +178,13 @@ test('the first source in order serves again when it is back', async (t) => {
   first.plan = () => 'fail';
   const rig = new Rig(content, [first, second]);
   await rig.read(1);
+  await rig.idle();
   t.is(rig.layer.sources[1]?.bytes, BLOCK);
   first.plan = () => 'ok';
   // It is probed in the background, so that no reader pays for it.
   while (!rig.layer.sources[0]?.state.healthy) await sleep(10);
   t.deepEqual(await rig.read(40), rig.expected(40));
+  await rig.idle();
   t.is(rig.layer.sources[0]?.bytes, BLOCK);
 });
 
@@ -281,6 +216,7 @@ test('what the disk refuses still reaches the readers, with one log line', async
   rig.file.refusal = Object.assign(new Error('no space'), { code: 'ENOSPC' });
   t.deepEqual(await rig.read(0, 2), rig.expected(0, 2));
   t.deepEqual(await rig.read(0, 2), rig.expected(0, 2));
+  await rig.idle();
   t.is(rig.scheduler.stats.blocksUncached, 4);
   t.is(rig.log.length, 1, rig.log.join('\n'));
   t.regex(rig.log[0] ?? '', /warn: \/cache\/layers\/x.data cannot be written \(ENOSPC\)/);

@@ -1,7 +1,7 @@
 /** Layers of random bytes, a source that misbehaves on a plan, and a block file in memory. */
 import { createCipheriv, createHash } from 'node:crypto';
 import { BlockDigests } from '../../src/layer/block-digests.js';
-import type { BlockFile } from '../../src/native/addon.js';
+import type { BlockFile, PutResult } from '../../src/native/addon.js';
 import { type LayerHandle, type Source, SourceError } from '../../src/source/source.js';
 
 export interface TestLayer {
@@ -126,11 +126,15 @@ export class MemoryBlockFile implements BlockFile {
   refusal: NodeJS.ErrnoException | undefined;
   readonly there = new Map<number, Buffer>();
   readonly claimed = new Map<number, Buffer>();
+  readonly watched: number[] = [];
+  readonly #digests: BlockDigests;
   /** Called with the bytes of a put, or the errno of a fail. */
   onAnswer: (block: number, answer: Buffer | number) => void = () => undefined;
+  isAwaited: (block: number) => boolean = () => false;
 
   constructor(digests: BlockDigests) {
     this.blocks = digests.count;
+    this.#digests = digests;
   }
 
   has(block: number): boolean {
@@ -162,6 +166,29 @@ export class MemoryBlockFile implements BlockFile {
     this.onAnswer(block, Buffer.from(bytes));
     if (this.refusal !== undefined) throw this.refusal;
     this.there.set(block, Buffer.from(bytes));
+  }
+
+  async putRun(firstBlock: number, bytes: Uint8Array): Promise<PutResult> {
+    const wrong: number[] = [];
+    let error: NodeJS.ErrnoException | undefined;
+    for (let at = 0; at < bytes.length; at += this.#digests.blockSize) {
+      const block = firstBlock + at / this.#digests.blockSize;
+      const piece = bytes.subarray(at, at + this.#digests.blockSize);
+      if (!this.#digests.verify(block, piece)) wrong.push(block);
+      else
+        await this.put(block, piece).catch((refusal) => {
+          error = refusal;
+        });
+    }
+    return error === undefined ? { wrong } : { wrong, error };
+  }
+
+  watch(block: number): void {
+    this.watched.push(block);
+  }
+
+  awaited(block: number): boolean {
+    return this.isAwaited(block);
   }
 
   fail(block: number, errno: number): void {

@@ -1,0 +1,33 @@
+// SHA-256 and AES-GCM by the OpenSSL that is part of Node: its symbols are looked up in the process, since Node-API has
+// no headers for them. Safe from any thread.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <span>
+
+namespace orca {
+
+constexpr size_t kDigestSize = 32;
+constexpr size_t kGcmTagSize = 16;
+
+/// Whether the process has what the functions below need; without it they always fail.
+bool cryptoAvailable();
+
+/// True when `bytes` have this SHA-256.
+bool hasDigest(std::span<const std::byte> bytes, std::span<const std::byte, kDigestSize> digest);
+
+struct GcmMessage {
+  /// 16 or 32 bytes.
+  std::span<const std::byte> key;
+  /// 12 bytes.
+  std::span<const std::byte> nonce;
+  /// Authenticated, not encrypted.
+  std::span<const std::byte> additional;
+  std::span<const std::byte, kGcmTagSize> tag;
+};
+
+/// Decrypts `data` in place. False when it is not authentic: what `data` holds then must not be used.
+bool openGcm(const GcmMessage& message, std::span<std::byte> data);
+
+}  // namespace orca
