@@ -13,7 +13,7 @@ import { StorageOrigin } from './expansion/storage-origin.js';
 import { Gateway } from './gateway/gateway.js';
 import { gatewayApi } from './gateway/gateway-api.js';
 import { Upstream, type UpstreamOptions } from './gateway/upstream.js';
-
+import { UpstreamOrigin } from './gateway/upstream-origin.js';
 import { RegistryError } from './registry-error.js';
 import { isRepositoryUrl, redirectedUrl, routedUrl } from './repository-url.js';
 import { acrRoutes } from './routes/acr.js';
@@ -112,8 +112,9 @@ export async function createRegistry(options: RegistryOptions): Promise<Registry
   try {
     const service = options.service ?? DEFAULT_SERVICE;
     upstream = options.upstream && (await Upstream.open(options.upstream));
-    if (options.expansion !== undefined && upstream === undefined)
-      expansion = await ExpansionService.open(storage.data, new StorageOrigin(storage), options.expansion);
+    const origin = upstream ? new UpstreamOrigin(upstream, storage) : new StorageOrigin(storage);
+    if (options.expansion !== undefined)
+      expansion = await ExpansionService.open(storage.data, origin, options.expansion);
     const access: AccessOptions = {
       users: options.users === undefined ? undefined : await UsersFile.open(options.users),
       tokens: await Tokens.open(storage.data, service),

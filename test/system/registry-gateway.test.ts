@@ -131,10 +131,13 @@ test.serial('the gateway reads from the upstream with credentials of its own', a
     t.deepEqual(await origin.tags('never/seen'), []);
     t.is(await origin.resolve('a/b', '1'), digest);
     t.is(await origin.resolve('a/b', '2'), undefined);
-    const { bytes } = await origin.readManifest('a/b', digest);
+    const { bytes } = (await origin.readManifest('a/b', digest))!;
+    t.is(await origin.readManifest('a/b', digestOf(Buffer.from('none'))), undefined);
     t.is(digestOf(bytes), digest);
     t.is((await storage.repository('a/b').manifest(digest))?.size, bytes.length);
     const [layer] = parseManifest(bytes).layers;
+    t.is(await origin.blobSize('a/b', layer!), layer?.size);
+    t.is(await origin.blobSize('other', layer!), undefined);
     const chunks: Uint8Array[] = [];
     for await (const chunk of origin.openBlob('a/b', layer!)) chunks.push(chunk);
     t.is(digestOf(Buffer.concat(chunks)), layer?.digest ?? '');

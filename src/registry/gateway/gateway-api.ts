@@ -17,7 +17,7 @@ export async function gatewayApi(
     gatewayTokenRoutes(gateway),
     notificationRoutes({
       tokenFile: notificationsToken,
-      pushed: (name, digest) => gateway.announced(storage.repository(name), digest),
+      pushed: (name, digest, tags) => gateway.announced(storage.repository(name), digest, tags),
       deleted: (name, digest) => gateway.forget(storage.repository(name), digest),
     }),
   ];

@@ -11,7 +11,7 @@ import { log } from '../../telemetry/logger.js';
 import { ApiError } from '../api-error.js';
 import { checkAttribute, type RegistryContext, type RepositoryParams, type RouteGroup } from '../context.js';
 import type { Repository } from '../repository.js';
-import { readBody } from '../request-body.js';
+import { parameters, readBody } from '../request-body.js';
 import { sendBlob } from '../routes/blobs.js';
 import { sendManifest } from '../routes/manifests.js';
 import type { Gateway } from './gateway.js';
@@ -27,6 +27,7 @@ export function gatewayRoutes(gateway: Gateway): RouteGroup {
     server.route({ method: ['GET', 'HEAD'], url: '/v2/', handler: plain('/v2/') });
     server.get('/v2', async (_request, reply) => reply.redirect('/v2/', 308));
     server.get('/v2/_catalog', plain('/v2/_catalog'));
+    server.get('/acr/v1/_catalog', plain('/v2/_catalog'));
     server.get('/v2/:name/tags/list', async (request, reply) => {
       const { name } = await named(context, request, 'listEnabled');
       return plain(`/v2/${name}/tags/list`)(request, reply);
@@ -107,7 +108,7 @@ const addManifests: GatewayRoutes = (gateway, context, server) => {
     const reference = referenceOf(request);
     const path = `/v2/${repository.name}/manifests/${reference}${queryOf(request)}`;
     const answer = await passThrough.ask(request, { path });
-    if (answer.status === 202 && !isTag(reference)) await gateway.forget(repository, reference);
+    if (answer.status === 202) await deleted(gateway, repository, reference);
     return passThrough.give(reply, answer, { path });
   });
 };
@@ -124,9 +125,20 @@ async function pushed(
   try {
     const reference = referenceOf(request);
     const algorithm = isTag(reference) ? 'sha256' : parseDigest(reference).algorithm;
-    await gateway.pushed(repository, bytes, request.headers['content-type'], algorithm);
+    const tags = isTag(reference) ? [reference] : parameters(request, 'tag').filter(isTag);
+    await gateway.pushed(repository, bytes, request.headers['content-type'], algorithm, tags);
   } catch (error) {
     log.error('what follows a push has failed', { repository: repository.name, error: error as Error });
+  }
+}
+
+async function deleted(gateway: Gateway, repository: Repository, reference: string): Promise<void> {
+  try {
+    await (isTag(reference)
+      ? gateway.forgetTag(repository, reference)
+      : gateway.forget(repository, reference));
+  } catch (error) {
+    log.error('what follows a deletion has failed', { repository: repository.name, error: error as Error });
   }
 }
 

@@ -4,6 +4,7 @@ import type { DigestAlgorithm } from '../../oci/digest.js';
 import { type Descriptor, isIndexType, isManifestType } from '../../oci/manifest.js';
 import type { AccessOptions } from '../access.js';
 import type { ManifestHook } from '../context.js';
+import type { Expansion } from '../expansion/expansion.js';
 import { parsePushedManifest } from '../pushed-manifest.js';
 import type { Repository } from '../repository.js';
 import type { RegistryStorage } from '../storage.js';
@@ -22,6 +23,7 @@ export interface GatewayOptions {
   /** Milliseconds after which a client that neither sends nor takes anything is given up. */
   stallTimeout: number;
   onManifest: ManifestHook | undefined;
+  expansion: Expansion | undefined;
 }
 
 export class Gateway {
@@ -30,8 +32,9 @@ export class Gateway {
   readonly passThrough: PassThrough;
   readonly access: GatewayAccess;
   private readonly onManifest: ManifestHook | undefined;
+  private readonly expansion: Expansion | undefined;
 
-  constructor({ upstream, storage, access, slots, stallTimeout, onManifest }: GatewayOptions) {
+  constructor({ upstream, storage, access, slots, stallTimeout, onManifest, expansion }: GatewayOptions) {
     this.upstream = upstream;
     this.locations = new Locations(upstream, access.tokens.key);
     this.passThrough = new PassThrough(upstream, this.locations, slots, stallTimeout);
@@ -44,6 +47,7 @@ export class Gateway {
       >;
     });
     this.onManifest = onManifest;
+    this.expansion = expansion;
   }
 
   /**
@@ -55,6 +59,7 @@ export class Gateway {
     bytes: Uint8Array,
     contentType: string | undefined,
     algorithm: DigestAlgorithm,
+    tags: readonly string[],
   ): Promise<void> {
     if (!(await repository.attributes()).teleportEnabled) return;
     const type = contentType?.split(';')[0]?.trim().toLowerCase() ?? '';
@@ -63,12 +68,13 @@ export class Gateway {
     // Those of others stay the upstream's: what is kept here under this type is what we have made.
     if (manifest.artifactType === TELEPORT_TYPE) return;
     await repository.putManifest(manifest, [], async () => undefined);
-    await this.onManifest?.(repository.name, manifest.digest);
+    await this.onManifest?.(repository.name, manifest.digest, tags);
   }
 
   /** Called when an event says that the upstream has a manifest, which is read when its turn comes. */
-  async announced(repository: Repository, digest: string): Promise<void> {
-    if ((await repository.attributes()).teleportEnabled) await this.onManifest?.(repository.name, digest);
+  async announced(repository: Repository, digest: string, tags: readonly string[]): Promise<void> {
+    if ((await repository.attributes()).teleportEnabled)
+      await this.onManifest?.(repository.name, digest, tags);
   }
 
   /** Called when the upstream has deleted a manifest: what is kept of it and about it goes, too. */
@@ -76,6 +82,12 @@ export class Gateway {
     for await (const { digest: artifact } of this.artifacts(repository, digest))
       await repository.deleteManifest(artifact);
     await repository.deleteManifest(digest);
+    await this.expansion?.forget(repository.name, digest);
+  }
+
+  /** Called when the upstream has deleted a tag. */
+  async forgetTag(repository: Repository, tag: string): Promise<void> {
+    await this.expansion?.forgetTag(repository.name, tag);
   }
 
   /** The image manifest of a teleport artifact that is kept here; undefined of all else. */

@@ -78,7 +78,7 @@ export class PassThrough {
     let headers: Record<string, string | string[]>;
     try {
       headers = { ...(reply.getHeaders() as Record<string, string>), ...this.answerHeaders(answer, passage) };
-      for (const [name, value] of Object.entries(headers)) response.setHeader(name, value);
+      for (const [name, value] of Object.entries(headers)) response.setHeader(spelled(name), value);
     } catch (error) {
       // A header that HTTP does not allow.
       answer.body.destroy();
@@ -120,6 +120,11 @@ export function clientGone({ raw }: FastifyReply): AbortSignal {
     if (!raw.writableFinished) controller.abort(new Error('the client went away'));
   });
   return controller.signal;
+}
+
+/** As scripts look for it with grep, whatever the upstream's spelling was. */
+function spelled(name: string): string {
+  return name === 'docker-content-digest' ? 'Docker-Content-Digest' : name;
 }
 
 function hasBody({ method, headers }: FastifyRequest): boolean {

@@ -8,7 +8,7 @@ import { readFile } from 'node:fs/promises';
 import type { FastifyRequest } from 'fastify';
 import { isDigest } from '../../oci/digest.js';
 import { isIndexType, isManifestType } from '../../oci/manifest.js';
-import { isRepositoryPath } from '../../oci/reference.js';
+import { isRepositoryPath, isTag } from '../../oci/reference.js';
 import { ApiError } from '../api-error.js';
 import type { RouteGroup } from '../context.js';
 import { RegistryError } from '../registry-error.js';
@@ -17,7 +17,7 @@ import { readBody } from '../request-body.js';
 export interface NotificationOptions {
   /** A file with the secret that senders show as a bearer token, read at every request; without it, all are refused. */
   tokenFile: string | undefined;
-  pushed(repository: string, manifestDigest: string): Promise<void>;
+  pushed(repository: string, manifestDigest: string, tags: readonly string[]): Promise<void>;
   deleted(repository: string, manifestDigest: string): Promise<void>;
 }
 
@@ -25,6 +25,8 @@ interface ManifestEvent {
   action: 'push' | 'delete';
   repository: string;
   digest: string;
+  /** None or one. */
+  tags: string[];
 }
 
 /** Distribution sends one event at a time, others a few. */
@@ -40,8 +42,8 @@ export function notificationRoutes({ tokenFile, pushed, deleted }: NotificationO
       await authenticate(request, tokenFile);
       const events = decodeEvents(await readBody(request, MAX_BODY_BYTES, 'notification', stallTimeout));
       const ours = events.map(manifestEvent).filter((event) => event !== undefined);
-      for (const { action, repository, digest } of ours)
-        await (action === 'push' ? pushed : deleted)(repository, digest);
+      for (const { action, repository, digest, tags } of ours)
+        await (action === 'push' ? pushed(repository, digest, tags) : deleted(repository, digest));
       return reply.code(202).send({ events: events.length, taken: ours.length });
     });
   };
@@ -94,11 +96,14 @@ function decodeEvents(body: Buffer): unknown[] {
 /** Undefined unless the event is that a manifest has been pushed or deleted. */
 function manifestEvent(event: unknown): ManifestEvent | undefined {
   const { action, target } = (event ?? {}) as Record<string, unknown>;
-  const { mediaType, digest, repository } = (target ?? {}) as Record<string, unknown>;
+  const { mediaType, digest, repository, tag } = (target ?? {}) as Record<string, unknown>;
   if (typeof digest !== 'string' || !isDigest(digest)) return undefined;
   if (typeof repository !== 'string' || !isRepositoryPath(repository)) return undefined;
+  const tags = typeof tag === 'string' && isTag(tag) ? [tag] : [];
   // An event of a deletion has no media type.
-  if (action === 'delete') return { action, repository, digest };
+  if (action === 'delete') return { action, repository, digest, tags };
   if (action !== 'push' || typeof mediaType !== 'string') return undefined;
-  return isManifestType(mediaType) || isIndexType(mediaType) ? { action, repository, digest } : undefined;
+  return isManifestType(mediaType) || isIndexType(mediaType)
+    ? { action, repository, digest, tags }
+    : undefined;
 }

@@ -28,7 +28,7 @@ export class Pair {
 }
 
 export function startGateway(url: string, options: Options = {}): Promise<TestRegistry> {
-  return TestRegistry.start({ ...options, upstream: { url } });
+  return TestRegistry.start({ teleportDefault: false, ...options, upstream: { url } });
 }
 
 export interface FakeUpstream {
