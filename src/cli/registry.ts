@@ -6,6 +6,7 @@ import type { RegistryOptions } from '../registry/registry.js';
 import { RuntimeError } from '../runtime/runtime-error.js';
 import { guarded } from './failure.js';
 import { addLogOptions, applyLogOptions } from './options.js';
+import { addRegistryExpandCommand } from './registry-expand.js';
 
 interface RegistryCommandOptions {
   data?: string;
@@ -64,6 +65,7 @@ export function addRegistryCommand(program: Command): void {
     .option('--webhook <url>', 'is told what has been expanded or has failed')
     .option('--webhook-secret-file <file>', 'key of the signature of what it is told');
   addLogOptions(command);
+  addRegistryExpandCommand(command);
   command.action(
     guarded(async (options: RegistryCommandOptions) => {
       await applyLogOptions(command, 'info');

@@ -27,7 +27,7 @@ export interface EndpointOptions extends HttpTimeouts, TrustOptions {
 }
 
 export interface EndpointRequest {
-  method?: 'GET' | 'HEAD';
+  method?: 'GET' | 'HEAD' | 'POST';
   /** Path of the API, such as `/v2/library/python/manifests/3`, with its query. */
   path: string;
   /** Repository path, for which the token has to be good. */

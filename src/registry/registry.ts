@@ -20,6 +20,7 @@ import { acrRoutes } from './routes/acr.js';
 import { baseRoutes } from './routes/base.js';
 import { blobRoutes } from './routes/blobs.js';
 import { catalogRoutes } from './routes/catalog.js';
+import { expansionRoutes } from './routes/expansion.js';
 import { manifestRoutes } from './routes/manifests.js';
 import { tokenRoutes } from './routes/oauth2.js';
 import { referrerRoutes } from './routes/referrers.js';
@@ -218,7 +219,7 @@ async function createServer(
     const message = status === 405 ? `${request.method} is not supported here` : 'there is no such resource';
     return sendError(new ApiError('UNSUPPORTED', { status, message }), request, reply);
   });
-  for (const group of [...api, acrRoutes, ...(options.routes ?? [])]) group(server, context);
+  for (const group of [...api, acrRoutes, expansionRoutes, ...(options.routes ?? [])]) group(server, context);
   return server;
 }
 

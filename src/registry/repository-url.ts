@@ -22,6 +22,7 @@ const FORMS: readonly Form[] = [
     prefix: '/v2/',
     path: /^(.*)(\/(?:blobs\/uploads(?:\/[^/]*)?|blobs\/[^/]*|manifests\/[^/]*|tags\/list|referrers\/[^/]*))$/s,
   },
+  { prefix: '/orca/v1/', path: /^(.*)(\/(?:_expand|_expansion\/[^/]*))$/s },
   { prefix: '/mount/v1/', path: /^(.*)(\/_manifests\/[^/]*)$/s, plainName: withoutSlash },
   // Clients of ACR percent-encode the slashes of a name.
   {
