@@ -8,6 +8,13 @@ interface OpenLayer {
   discarded: boolean;
 }
 
+/**
+ * What a damaged wire makes of a good answer: worth another try, as a broken connection is, until it has happened so
+ * often in a row that the server must be meant.
+ */
+const DAMAGE = new Set(['PROTOCOL', 'SIGNATURE']);
+const DAMAGE_IN_ROW = 3;
+
 export class LayerSource {
   readonly state: SourceState;
   /** Bytes of this layer that came from this source and verified. */
@@ -19,6 +26,7 @@ export class LayerSource {
   readonly #diffID: string;
   readonly #size: number;
   #open: OpenLayer | undefined;
+  #damaged = 0;
 
   constructor(state: SourceState, diffID: string, size: number) {
     this.state = state;
@@ -40,10 +48,11 @@ export class LayerSource {
           `${this.state.source.location} gave ${bytes.length} of ${length} bytes`,
         );
       }
+      this.#damaged = 0;
       return bytes;
     } catch (error) {
       this.#discard(open);
-      throw error;
+      throw this.#judged(error);
     } finally {
       open.reads -= 1;
       closeWhenIdle(open);
@@ -53,6 +62,13 @@ export class LayerSource {
   close(): void {
     this.state.leave(this.#diffID);
     if (this.#open !== undefined) this.#discard(this.#open);
+  }
+
+  #judged(error: unknown): unknown {
+    if (!(error instanceof SourceError) || !DAMAGE.has(error.code)) return error;
+    this.#damaged += 1;
+    if (this.#damaged > DAMAGE_IN_ROW) return error;
+    return new SourceError(error.code, error.message, { cause: error, retryable: true });
   }
 
   async #openHandle(signal: AbortSignal): Promise<LayerHandle> {
