@@ -7,6 +7,7 @@ import { RuntimeError } from '../runtime/runtime-error.js';
 import { guarded } from './failure.js';
 import { addLogOptions, applyLogOptions } from './options.js';
 import { addRegistryExpandCommand } from './registry-expand.js';
+import { addSambaCommand } from './registry-samba.js';
 
 interface RegistryCommandOptions {
   data?: string;
@@ -21,6 +22,9 @@ interface RegistryCommandOptions {
   upstreamInsecure?: boolean;
   upstreamCredentials?: string;
   notificationsTokenFile?: string;
+  share?: string;
+  shareDir?: string;
+  requireRegion?: boolean;
   teleportDefault: 'on' | 'off';
   workers?: number;
   workerMemory?: number;
@@ -42,6 +46,13 @@ export function addRegistryCommand(program: Command): void {
     .option('--users <file>', 'users and what they may do; without it, everybody may do everything')
     .option('--public-url <url>', 'how clients reach it through a proxy, such as https://registry.example')
     .option('--region <name>', 'where this registry is')
+    .option('--require-region', 'take clients that do not say where they are for clients of another region')
+    .option(
+      '--share <url>',
+      'smb://HOST[:PORT]/PREFIX of the shares that an smbd serves (orca registry samba)',
+    )
+    .option('--share-dir <dir>', 'where that smbd finds the folder shares/ of the data directory')
+    .enablePositionalOptions()
     .option('--upstream <url>', 'be a gateway before this registry')
     .option('--upstream-ca <file>', 'CA of the upstream registry (PEM)')
     .option('--upstream-insecure', 'accept any certificate of the upstream registry')
@@ -66,6 +77,7 @@ export function addRegistryCommand(program: Command): void {
     .option('--webhook-secret-file <file>', 'key of the signature of what it is told');
   addLogOptions(command);
   addRegistryExpandCommand(command);
+  addSambaCommand(command);
   command.action(
     guarded(async (options: RegistryCommandOptions) => {
       await applyLogOptions(command, 'info');
@@ -86,6 +98,7 @@ export function addRegistryCommand(program: Command): void {
           ...(publicUrl === undefined ? {} : { publicUrl }),
           ...(region === undefined ? {} : { region }),
           ...upstreamOptions(options),
+          ...shareOptions(options),
           teleportDefault: teleportDefault === 'on',
           expansion: await expansionOptions(options),
         },
@@ -93,6 +106,22 @@ export function addRegistryCommand(program: Command): void {
       );
     }),
   );
+}
+
+function shareOptions({
+  share,
+  shareDir,
+  requireRegion,
+}: RegistryCommandOptions): Pick<RegistryOptions, 'share' | 'requireRegion'> {
+  if (share === undefined && shareDir !== undefined) {
+    throw new RuntimeError('INVALID_OPTION', '--share-dir needs the shares: give --share');
+  }
+  return {
+    ...(share === undefined
+      ? {}
+      : { share: { url: share, ...(shareDir === undefined ? {} : { directory: shareDir }) } }),
+    ...(requireRegion === undefined ? {} : { requireRegion }),
+  };
 }
 
 function upstreamOptions({

@@ -30,6 +30,8 @@ export interface RegistryContext {
   readonly onManifest?: ManifestHook | undefined;
   /** Absent when nothing is expanded. */
   readonly expansion?: Expansion | undefined;
+  /** Takes the account of a repository's share away, when nobody may read it any more. */
+  readonly closeShare?: ((repository: string) => Promise<void>) | undefined;
 }
 
 /** A group of endpoints; it adds its routes to the server. */

@@ -26,7 +26,9 @@ import { tokenRoutes } from './routes/oauth2.js';
 import { referrerRoutes } from './routes/referrers.js';
 import { tagRoutes } from './routes/tags.js';
 import { uploadRoutes } from './routes/uploads.js';
+import type { ShareOptions } from './share-option.js';
 import { RegistryStorage } from './storage.js';
+import { createTeleport } from './teleport-routes.js';
 import { Tokens } from './tokens.js';
 import { UploadSlots } from './upload-slots.js';
 import { UsersFile } from './users-file.js';
@@ -52,6 +54,10 @@ export interface RegistryOptions {
   stallTimeout?: number;
   /** Where this registry is, for the mount API. */
   region?: string;
+  /** Whether a client that does not say where it is counts as being elsewhere. */
+  requireRegion?: boolean;
+  /** Where the shares of the repositories are served by SMB; without it they are not. */
+  share?: ShareOptions;
   /** Without it, nothing is expanded. */
   expansion?: ExpansionOptions;
   /** Whether repositories are expanded that have not set `teleportEnabled`. Default true. */
@@ -123,12 +129,23 @@ export async function createRegistry(options: RegistryOptions): Promise<Registry
       publicUrl: options.publicUrl === undefined ? undefined : originOf(options.publicUrl),
       secure: options.tls !== undefined,
     };
+    const teleport =
+      expansion &&
+      createTeleport({
+        data: options.data,
+        key: access.tokens.key,
+        expansion,
+        origin,
+        share: options.share,
+        requireRegion: options.requireRegion ?? false,
+      });
     const shared = {
       storage,
       slots: new UploadSlots(options.maxUploads ?? DEFAULT_MAX_UPLOADS),
       stallTimeout: options.stallTimeout ?? DEFAULT_STALL_MS,
       region: options.region,
       expansion,
+      closeShare: teleport?.closeShare,
       onManifest: async (repository: string, digest: string, tags: readonly string[] = []) => {
         if (expansion !== undefined && (await storage.repository(repository).attributes()).teleportEnabled)
           await expansion.enqueue(repository, digest, tags);
@@ -138,7 +155,12 @@ export async function createRegistry(options: RegistryOptions): Promise<Registry
     const gateway = upstream && new Gateway({ ...shared, upstream, access });
     const context: RegistryContext = { ...shared, access: gateway?.access ?? new Access(access) };
     const api = gateway ? await gatewayApi(gateway, context, options.notificationsToken) : DISTRIBUTION;
-    const server = await createServer(options, context, api);
+    const server = await createServer(options, context, [
+      ...api,
+      acrRoutes,
+      expansionRoutes,
+      ...(teleport?.routes ?? []),
+    ]);
     return {
       server,
       context,
@@ -219,7 +241,7 @@ async function createServer(
     const message = status === 405 ? `${request.method} is not supported here` : 'there is no such resource';
     return sendError(new ApiError('UNSUPPORTED', { status, message }), request, reply);
   });
-  for (const group of [...api, acrRoutes, expansionRoutes, ...(options.routes ?? [])]) group(server, context);
+  for (const group of [...api, ...(options.routes ?? [])]) group(server, context);
   return server;
 }
 

@@ -2,7 +2,6 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { ExecutionContext } from 'ava';
 import { hashSync } from 'bcryptjs';
 
 export const PASSWORD = 'pass word';
@@ -10,7 +9,10 @@ export const PASSWORD = 'pass word';
 const HASH = hashSync(PASSWORD, 4);
 
 /** Writes a file with these users, which all have the same password, and their grants; gives its path. */
-export function writeUsers(t: ExecutionContext, grants: Readonly<Record<string, string>>): string {
+export function writeUsers(
+  t: { teardown(action: () => void): void },
+  grants: Readonly<Record<string, string>>,
+): string {
   const directory = mkdtempSync(join(tmpdir(), 'orca-users-'));
   t.teardown(() => rmSync(directory, { recursive: true }));
   const path = join(directory, 'users');

@@ -25,7 +25,8 @@ export const acrRoutes: RouteGroup = (server, context) => {
     const changes = parseAttributes(
       await readBody(request, MAX_BODY_BYTES, 'attributes', context.stallTimeout),
     );
-    await repository.setAttributes(changes);
+    const { teleportEnabled, readEnabled } = await repository.setAttributes(changes);
+    if (!teleportEnabled || !readEnabled) await context.closeShare?.(repository.name);
     if (changes.teleportEnabled === true) await backfill(context, repository.name);
     return properties(context, request, repository);
   });
