@@ -11,6 +11,7 @@ import { fileURLToPath } from 'node:url';
 const packages = {
   smbd: 'samba',
   smbclient: 'smbclient',
+  '/usr/share/doc/libnss-wrapper/copyright': 'libnss-wrapper',
   runc: 'runc',
   umoci: 'umoci',
   skopeo: 'skopeo',

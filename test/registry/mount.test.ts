@@ -50,7 +50,7 @@ const kinds = ({ transports }: Described) => transports.map(({ kind }) => kind);
 const layerUrl = (repository: string, { diffID }: { diffID: string }) =>
   `/teleport/v1/${repository}/${layerPath(diffID)}`;
 
-test('an expanded image is described as its clients read it', async (t) => {
+test.serial('an expanded image is described as its clients read it', async (t) => {
   const registry = await start(t, { region: 'here', share: SHARE });
   const digest = await expanded(registry, 'team/app');
   const answer = await registry.send('GET', `/mount/v1/team/app/_manifests/${digest}?region=here`);
@@ -76,7 +76,7 @@ test('an expanded image is described as its clients read it', async (t) => {
   t.is(blob?.kind, 'blob');
 });
 
-test('by tag, and with a slash before the name, the answer is the same', async (t) => {
+test.serial('by tag, and with a slash before the name, the answer is the same', async (t) => {
   const registry = await start(t);
   const digest = await expanded(registry, 'team/app');
   const byDigest = await described(registry, `/mount/v1/team/app/_manifests/${digest}`);
@@ -84,7 +84,7 @@ test('by tag, and with a slash before the name, the answer is the same', async (
   t.deepEqual(await described(registry, '/mount/v1//team/app/_manifests/v1'), byDigest);
 });
 
-test('what is offered depends on where the client is and on what it can use', async (t) => {
+test.serial('what is offered depends on where the client is and on what it can use', async (t) => {
   const registry = await start(t, { region: 'here', share: SHARE });
   const path = `/mount/v1/app/_manifests/${await expanded(registry, 'app')}`;
   t.deepEqual(kinds(await described(registry, path)), ['smb', 'https', 'blob']);
@@ -98,7 +98,7 @@ test('what is offered depends on where the client is and on what it can use', as
   t.truthy(far.artifact);
 });
 
-test('a registry may want to know where its clients are', async (t) => {
+test.serial('a registry may want to know where its clients are', async (t) => {
   const registry = await start(t, { region: 'here', requireRegion: true });
   const path = `/mount/v1/app/_manifests/${await expanded(registry, 'app')}`;
   const unknown = await described(registry, path);
@@ -107,7 +107,7 @@ test('a registry may want to know where its clients are', async (t) => {
   t.deepEqual(kinds(await described(registry, `${path}?region=here`)), ['https', 'blob']);
 });
 
-test('a layer that is no tar leaves the blobs, and the reason', async (t) => {
+test.serial('a layer that is no tar leaves the blobs, and the reason', async (t) => {
   const registry = await start(t, { share: SHARE });
   const blob = gzipSync(Buffer.from('no tar '.repeat(1000)));
   const digest = await pushImage(registry, 'app', 'v1', [{ blob, diffID: digestOf(Buffer.from('other')) }]);
@@ -120,40 +120,46 @@ test('a layer that is no tar leaves the blobs, and the reason', async (t) => {
   t.is((await registry.send('GET', `/v2/app/blobs/${digestOf(blob)}`)).status, 200);
 });
 
-test('an image that was pushed before its repository was enabled is expanded when it is asked for', async (t) => {
-  const registry = await start(t, { teleportDefault: false });
-  const digest = await pushImage(registry, 'app', '', LAYERS);
-  const path = `/mount/v1/app/_manifests/${digest}`;
-  const disabled = await registry.send('GET', path);
-  t.is(disabled.status, 404);
-  t.regex(disabled.body.toString(), /teleportEnabled is false/);
-  t.is((await registry.send('PATCH', '/acr/v1/app', { body: '{"teleportEnabled":true}' })).status, 200);
-  const expanding = await registry.send('GET', path);
-  if (expanding.status === 409) {
-    t.deepEqual(errorCodes(expanding), ['EXPANDING']);
-    t.is(expanding.headers['retry-after'], '2');
-  }
-  await settled(expansionOf(registry.registry), 'app', digest);
-  t.is((await registry.send('GET', path)).status, 200);
-});
+test.serial(
+  'an image that was pushed before its repository was enabled is expanded when it is asked for',
+  async (t) => {
+    const registry = await start(t, { teleportDefault: false });
+    const digest = await pushImage(registry, 'app', '', LAYERS);
+    const path = `/mount/v1/app/_manifests/${digest}`;
+    const disabled = await registry.send('GET', path);
+    t.is(disabled.status, 404);
+    t.regex(disabled.body.toString(), /teleportEnabled is false/);
+    t.is((await registry.send('PATCH', '/acr/v1/app', { body: '{"teleportEnabled":true}' })).status, 200);
+    const expanding = await registry.send('GET', path);
+    if (expanding.status === 409) {
+      t.deepEqual(errorCodes(expanding), ['EXPANDING']);
+      t.is(expanding.headers['retry-after'], '2');
+    }
+    await settled(expansionOf(registry.registry), 'app', digest);
+    t.is((await registry.send('GET', path)).status, 200);
+  },
+);
 
-test('enabling a repository expands its tagged images; disabling it takes everything back', async (t) => {
-  const registry = await start(t, { teleportDefault: false, share: SHARE });
-  const digest = await pushImage(registry, 'app', 'v1', LAYERS);
-  await registry.send('PATCH', '/acr/v1/app', { body: '{"teleportEnabled":true}' });
-  await settled(expansionOf(registry.registry), 'app', digest);
-  const path = `/mount/v1/app/_manifests/${digest}`;
-  const { transports } = await described(registry, path);
-  const accounts = () => readFileSync(join(registry.data, 'samba/smbpasswd'), 'utf8');
-  t.true(accounts().includes(transports[0]!.username));
-  t.is((await registry.send('GET', layerUrl('app', LAYERS[0]!))).status, 200);
-  await registry.send('PATCH', '/acr/v1/app', { body: '{"teleportEnabled":false}' });
-  t.is((await registry.send('GET', path)).status, 404);
-  t.is((await registry.send('GET', layerUrl('app', LAYERS[0]!))).status, 404);
-  t.is(accounts(), '');
-});
+test.serial(
+  'enabling a repository expands its tagged images; disabling it takes everything back',
+  async (t) => {
+    const registry = await start(t, { teleportDefault: false, share: SHARE });
+    const digest = await pushImage(registry, 'app', 'v1', LAYERS);
+    await registry.send('PATCH', '/acr/v1/app', { body: '{"teleportEnabled":true}' });
+    await settled(expansionOf(registry.registry), 'app', digest);
+    const path = `/mount/v1/app/_manifests/${digest}`;
+    const { transports } = await described(registry, path);
+    const accounts = () => readFileSync(join(registry.data, 'samba/smbpasswd'), 'utf8');
+    t.true(accounts().includes(transports[0]!.username));
+    t.is((await registry.send('GET', layerUrl('app', LAYERS[0]!))).status, 200);
+    await registry.send('PATCH', '/acr/v1/app', { body: '{"teleportEnabled":false}' });
+    t.is((await registry.send('GET', path)).status, 404);
+    t.is((await registry.send('GET', layerUrl('app', LAYERS[0]!))).status, 404);
+    t.is(accounts(), '');
+  },
+);
 
-test('an index is expanded when its images are', async (t) => {
+test.serial('an index is expanded when its images are', async (t) => {
   const registry = await start(t);
   const digest = await expanded(registry, 'app');
   const size = (await registry.send('GET', `/v2/app/manifests/${digest}`)).body.length;
@@ -174,7 +180,7 @@ test('an index is expanded when its images are', async (t) => {
   t.deepEqual(answer.manifests, [{ digest, state: 'expanded' }]);
 });
 
-test('questions that are malformed, and about what is not there, are refused', async (t) => {
+test.serial('questions that are malformed, and about what is not there, are refused', async (t) => {
   const registry = await start(t);
   const digest = await expanded(registry, 'app');
   const artifact = (await described(registry, '/mount/v1/app/_manifests/v1')).artifact?.digest;
@@ -198,7 +204,7 @@ test('questions that are malformed, and about what is not there, are refused', a
   t.is((await registry.send('PUT', `/mount/v1/app/_manifests/${digest}`)).status, 405);
 });
 
-test('who may not pull is told nothing, and tokens are good for one repository', async (t) => {
+test.serial('who may not pull is told nothing, and tokens are good for one repository', async (t) => {
   const users = writeUsers(t, { admin: '*=*', alice: 'a=pull', bob: 'b=pull', pusher: 'a=push' });
   const registry = await start(t, { users, share: SHARE });
   registry.headers = basic('admin');
@@ -233,7 +239,7 @@ test('who may not pull is told nothing, and tokens are good for one repository',
   t.is(await ask(`/v2/a/manifests/${a}`, token), 401);
 });
 
-test('files of a store come whole, in parts, or not again', async (t) => {
+test.serial('files of a store come whole, in parts, or not again', async (t) => {
   const registry = await start(t);
   await expanded(registry, 'app');
   const url = layerUrl('app', LAYERS[0]!);
@@ -278,7 +284,7 @@ test('files of a store come whole, in parts, or not again', async (t) => {
   t.deepEqual(several.body, Buffer.concat([...wanted, Buffer.from(`\r\n--${boundary}--\r\n`)]));
 });
 
-test('the catalog of a store is read anew, and its blobs are what their digests say', async (t) => {
+test.serial('the catalog of a store is read anew, and its blobs are what their digests say', async (t) => {
   const registry = await start(t);
   await expanded(registry, 'app');
   const before = await registry.send('GET', '/teleport/v1/app/images/index.json');
@@ -293,7 +299,7 @@ test('the catalog of a store is read anew, and its blobs are what their digests 
   t.is(blob.headers.etag, `"${digest}"`);
 });
 
-test('paths that are none of a store are not found, whatever they are made of', async (t) => {
+test.serial('paths that are none of a store are not found, whatever they are made of', async (t) => {
   const registry = await start(t);
   await expanded(registry, 'app');
   await expanded(registry, 'b', [layerOf('of b')]);
@@ -326,27 +332,30 @@ test('paths that are none of a store are not found, whatever they are made of', 
   t.is((await registry.send('DELETE', layerUrl('app', LAYERS[0]!))).status, 405);
 });
 
-test('signed links let in without credentials: to one file, for a time, until the key is another', async (t) => {
-  const users = writeUsers(t, { admin: '*=*' });
-  const registry = await start(t, { users });
-  registry.headers = basic('admin');
-  const digest = await expanded(registry, 'a', [LAYERS[0]!]);
-  await expanded(registry, 'b', [LAYERS[0]!]);
-  const { layers } = await described(registry, `/mount/v1/a/_manifests/${digest}?links=true`);
-  t.is((await described(registry, `/mount/v1/a/_manifests/${digest}`)).layers[0]?.links, undefined);
-  registry.headers = {};
-  const { links } = layers[0]!;
-  const link = new URL(links!.vhd);
-  const get = async (path: string) => (await registry.send('GET', path)).status;
-  t.is(await get(link.pathname + link.search), 200);
-  const part = await registry.send('GET', link.pathname + link.search, { headers: { range: 'bytes=0-9' } });
-  t.is(part.status, 206);
-  t.is(await get(new URL(links!.digests).pathname + new URL(links!.digests).search), 200);
-  t.is(await get(link.pathname), 401);
-  t.is(await get(link.pathname.replace('/a/', '/b/') + link.search), 403);
-  t.is(await get(link.pathname.replace('.vhd', '.digests') + link.search), 403);
-  t.is(await get(`${link.pathname}?expires=1&signature=${link.searchParams.get('signature')}`), 403);
-  t.is(await get(`${link.pathname}${link.search}x`), 403);
-  t.is(await get(`${link.pathname}${link.search}&signature=x`), 400);
-  t.is(await get(`${link.pathname}?signature=${'A'.repeat(43)}`), 403);
-});
+test.serial(
+  'signed links let in without credentials: to one file, for a time, until the key is another',
+  async (t) => {
+    const users = writeUsers(t, { admin: '*=*' });
+    const registry = await start(t, { users });
+    registry.headers = basic('admin');
+    const digest = await expanded(registry, 'a', [LAYERS[0]!]);
+    await expanded(registry, 'b', [LAYERS[0]!]);
+    const { layers } = await described(registry, `/mount/v1/a/_manifests/${digest}?links=true`);
+    t.is((await described(registry, `/mount/v1/a/_manifests/${digest}`)).layers[0]?.links, undefined);
+    registry.headers = {};
+    const { links } = layers[0]!;
+    const link = new URL(links!.vhd);
+    const get = async (path: string) => (await registry.send('GET', path)).status;
+    t.is(await get(link.pathname + link.search), 200);
+    const part = await registry.send('GET', link.pathname + link.search, { headers: { range: 'bytes=0-9' } });
+    t.is(part.status, 206);
+    t.is(await get(new URL(links!.digests).pathname + new URL(links!.digests).search), 200);
+    t.is(await get(link.pathname), 401);
+    t.is(await get(link.pathname.replace('/a/', '/b/') + link.search), 403);
+    t.is(await get(link.pathname.replace('.vhd', '.digests') + link.search), 403);
+    t.is(await get(`${link.pathname}?expires=1&signature=${link.searchParams.get('signature')}`), 403);
+    t.is(await get(`${link.pathname}${link.search}x`), 403);
+    t.is(await get(`${link.pathname}${link.search}&signature=x`), 400);
+    t.is(await get(`${link.pathname}?signature=${'A'.repeat(43)}`), 403);
+  },
+);
