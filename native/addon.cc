@@ -19,6 +19,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   env.AddCleanupHook([](Addon* addon) { addon->shutDown(); }, &Addon::of(env));
   defineCrypto(env, exports);
   defineSys(env, exports);
+  defineNotify(env, exports);
   defineBlockFile(env, exports);
   defineSession(env, exports);
   return exports;

@@ -53,6 +53,7 @@ Napi::Error errorOf(Napi::Env env, const Failure& failure);
 
 void defineCrypto(Napi::Env env, Napi::Object exports);
 void defineSys(Napi::Env env, Napi::Object exports);
+void defineNotify(Napi::Env env, Napi::Object exports);
 void defineBlockFile(Napi::Env env, Napi::Object exports);
 void defineSession(Napi::Env env, Napi::Object exports);
 

@@ -1,4 +1,4 @@
-// Builds native/build/orca.node with the C++ compiler directly.
+// Builds native/build/orca.node and native/build/orca-supervisor with the C++ compiler directly.
 //
 // The addon uses only Node-API, whose headers come from the `node-api-headers` package, so one binary serves
 // every supported Node version, and neither node-gyp, Python, make nor a download of Node's headers is needed.
@@ -6,7 +6,7 @@ import { spawn, spawnSync } from 'node:child_process';
 import { mkdirSync, readdirSync, renameSync, statSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { availableParallelism } from 'node:os';
-import { dirname, join } from 'node:path';
+import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { include_dir as nodeApiHeaders } from 'node-api-headers';
 
@@ -45,15 +45,15 @@ if (spawnSync(compiler, ['--version'], { stdio: 'ignore' }).error) {
 }
 
 mkdirSync(build, { recursive: true });
-const sources = readdirSync(here)
-  .filter((name) => name.endsWith('.cc'))
-  .sort();
-const newestHeader = Math.max(
-  ...readdirSync(here)
-    .filter((name) => /\.(h|js)$/.test(name))
-    .map((name) => statSync(join(here, name)).mtimeMs),
-);
 const modified = (path) => statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? 0;
+const filesOf = (directory, pattern) =>
+  readdirSync(directory)
+    .filter((name) => pattern.test(name))
+    .sort()
+    .map((name) => join(directory, name));
+const newestOf = (paths) => Math.max(...paths.map(modified));
+const sources = filesOf(here, /\.cc$/).map((path) => relative(here, path));
+const newestHeader = newestOf(filesOf(here, /\.(h|js)$/));
 
 const stale = sources.filter((name) => {
   const object = modified(join(build, `${name}.o`));
@@ -69,6 +69,18 @@ if (stale.length > 0 || modified(output) === 0) {
   const objects = sources.map((name) => join(build, `${name}.o`));
   await run(['-shared', '-pthread', ...objects, '-o', `${output}.new`]);
   renameSync(`${output}.new`, output);
+}
+
+// The supervisor is a program of its own, small enough to be compiled in one go; it shares descriptor.h.
+const supervisor = join(build, 'orca-supervisor');
+const parts = filesOf(join(here, 'supervisor'), /\.(cc|h)$/);
+if (modified(supervisor) < Math.max(newestHeader, newestOf(parts))) {
+  const own = flags.filter(
+    (flag) => flag !== '-fPIC' && !flag.includes('NAPI') && !flag.includes('NODE_ADDON'),
+  );
+  const strict = ['-Wshadow', '-Wconversion', '-Wpedantic', '-fPIE', '-pie'];
+  await run([...own, ...strict, ...parts.filter((path) => path.endsWith('.cc')), '-o', `${supervisor}.new`]);
+  renameSync(`${supervisor}.new`, supervisor);
 }
 
 function run(args) {
