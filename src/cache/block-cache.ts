@@ -46,6 +46,8 @@ const PROBE_BYTES = 1 << 16;
 /** A layer in use by one mount; `close` ends the use. */
 export interface LayerLease {
   readonly layer: CachedLayer;
+  /** Other sources in place of those that this lease brought; reads under way end as they are. */
+  setSources(sources: readonly Source[]): void;
   close(): Promise<void>;
 }
 
@@ -123,10 +125,16 @@ export class BlockCache {
     while (this.#closing.has(hex)) await this.#closing.get(hex);
     const entry = this.#entries.get(hex) ?? this.#openEntry(hex, path, digests, lastUse);
     entry.leases += 1;
-    const brought = sources.map((source) => this.#attach(entry, source));
+    let brought = sources.map((source) => this.#attach(entry, source));
     let open = true;
     return {
       layer: entry.layer,
+      setSources: (replacements) => {
+        if (!open) return;
+        const former = brought;
+        brought = replacements.map((source) => this.#attach(entry, source));
+        for (const source of former) detach(entry, source);
+      },
       close: async () => {
         if (!open) return;
         open = false;
@@ -145,6 +153,12 @@ export class BlockCache {
     const state = this.#states.get(source) ?? new SourceState(source, this.#log);
     this.#states.set(source, state);
     return state;
+  }
+
+  /** Bytes of disk that the blocks of a layer take, by the digest of its block digests. */
+  bytesOf(digest: string): number {
+    const path = join(this.directory, 'layers', `${parseDigest(digest).hex}.data`);
+    return (statSync(path, { throwIfNoEntry: false })?.blocks ?? 0) * 512;
   }
 
   /** To be called when all leases are closed. */

@@ -4,6 +4,7 @@
  * While it is up, nothing in this process may touch the mounted tree synchronously: a READ that misses is answered
  * by the event loop, which would wait for itself. To spawn a program that lies on it counts: spawn waits for exec.
  */
+import { closeSync } from 'node:fs';
 import { statfs } from 'node:fs/promises';
 import type { BlockCache, LayerLease } from '../cache/block-cache.js';
 import { addon, type Session, type SessionStats } from '../native/addon.js';
@@ -27,6 +28,8 @@ export interface MountOptions {
   /** KiB; default 1024. */
   readAhead?: number;
   logger?: Logger;
+  /** Told of the mount's descriptor before anything is served by it, so that it can be stored elsewhere. */
+  onDescriptor?: (fd: number) => void;
 }
 
 export interface LayerStats {
@@ -75,6 +78,30 @@ export async function mountImage(options: MountOptions): Promise<Mount> {
   }
 }
 
+/**
+ * Goes on with a mount that another process served, by its descriptor; `mountpoint` is absolute. What that process had
+ * in hand is answered. Asks no source for anything. When it throws, the descriptor is closed, and the mount is only
+ * alive when somebody else holds it too.
+ */
+export async function adoptMount(options: MountOptions & { fd: number }): Promise<Mount> {
+  const leases: LayerLease[] = [];
+  try {
+    for (const device of options.image.devices) {
+      leases.push(await options.cache.openLayer(device.digests, options.sources));
+    }
+  } catch (error) {
+    closeSync(options.fd);
+    await Promise.all(leases.map((lease) => lease.close()));
+    throw error;
+  }
+  try {
+    return Mount.adopt(options.fd, leases, options);
+  } catch (error) {
+    await Promise.all(leases.map((lease) => lease.close()));
+    throw error;
+  }
+}
+
 export class Mount {
   /** Absolute, without symbolic links. */
   readonly mountpoint: string;
@@ -84,7 +111,13 @@ export class Mount {
   readonly #leases: readonly LayerLease[];
   #readAhead: number | undefined;
 
-  private constructor(place: string, fd: number, leases: readonly LayerLease[], options: MountOptions) {
+  private constructor(
+    place: string,
+    fd: number,
+    leases: readonly LayerLease[],
+    options: MountOptions,
+    adopt = false,
+  ) {
     const { scheduler } = options.cache;
     const { promise, resolve } = withResolvers<MountEnd>();
     this.mountpoint = place;
@@ -93,6 +126,7 @@ export class Mount {
       fd,
       indexPath: options.image.indexPath,
       blockFiles: leases.map(({ layer }) => layer.blockFile),
+      adopt,
       onMiss: (device, firstBlock, count) => {
         const lease = leases[device];
         if (lease !== undefined) scheduler.demand(lease.layer, firstBlock, count);
@@ -111,6 +145,7 @@ export class Mount {
     const fd = mountFuse(place, `orca:${options.image.name}`);
     let mount: Mount | undefined;
     try {
+      options.onDescriptor?.(fd);
       mount = new Mount(place, fd, leases, options);
       await mount.#answer();
       mount.#readAhead = await raiseReadAhead(place, options.readAhead ?? READ_AHEAD);
@@ -128,6 +163,24 @@ export class Mount {
         cause,
       });
     }
+  }
+
+  /** As adoptMount has it. When it throws, the leases are the caller's again. */
+  static adopt(fd: number, leases: readonly LayerLease[], options: MountOptions): Mount {
+    const mount = new Mount(options.mountpoint, fd, leases, options, true);
+    // It has what its first server gave it; what counts is to know the number.
+    raiseReadAhead(mount.mountpoint, options.readAhead ?? READ_AHEAD).then(
+      (readAhead) => {
+        mount.#readAhead = readAhead;
+      },
+      () => undefined,
+    );
+    return mount;
+  }
+
+  /** Reads what is absent from these sources from now on. */
+  setSources(sources: readonly Source[]): void {
+    for (const lease of this.#leases) lease.setSources(sources);
   }
 
   stats(): MountStats {

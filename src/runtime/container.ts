@@ -71,6 +71,18 @@ export async function runContainer(request: RunRequest): Promise<number> {
   }
 }
 
+/** Removes containers whose `orca run` was killed; `unmount` ends the image mounts below their directories. */
+export async function removeDeadContainers(
+  directory: string,
+  unmount: (directory: string) => Promise<void>,
+): Promise<void> {
+  const runDirectory = await RunDirectory.open(directory);
+  const runc = new Runc(await findRunc(), runDirectory.runcRoot);
+  await runDirectory.sweep('containers', async (path, id) => {
+    await removeContainer(runc, runDirectory, path, id, { unmount: () => unmount(path) });
+  });
+}
+
 async function runIn(
   directory: ClaimedDirectory,
   runDirectory: RunDirectory,
@@ -139,7 +151,7 @@ async function removeContainer(
   runDirectory: RunDirectory,
   path: string,
   id: string,
-  image?: MountedImage,
+  image?: Pick<MountedImage, 'unmount'>,
 ): Promise<void> {
   // After an orderly exit runc has removed its state itself.
   if (existsSync(join(runDirectory.runcRoot, id))) await runc.delete(id);

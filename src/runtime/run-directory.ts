@@ -130,6 +130,19 @@ export class RunDirectory {
     }
   }
 
+  /** Cleans up what killed processes left, outside of a claim. */
+  async sweep(
+    folder: 'containers' | 'mounts',
+    cleanUp: (directory: string, id: string) => Promise<void>,
+  ): Promise<void> {
+    const unlock = await this.#lock();
+    try {
+      await this.#sweep(folder, cleanUp);
+    } finally {
+      await unlock();
+    }
+  }
+
   /** Cleans up what killed processes left; returns the directories that are in use. */
   async #sweep(
     folder: string,
