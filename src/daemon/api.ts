@@ -1,0 +1,133 @@
+/**
+ * The control API of the host daemon, as both sides see it: HTTP with JSON over a Unix socket, under /v1.
+ *
+ *   GET    /v1/ping                      PingAnswer
+ *   GET    /v1/mounts                    { mounts: MountInfo[] }
+ *   GET    /v1/mounts/ID                 MountDetails
+ *   PUT    /v1/mounts/ID   MountRequest  stream of Lines that ends with { mount } or { error }; the same again is no error
+ *   DELETE /v1/mounts/ID?lazy&force      {}
+ *   GET    /v1/images                    { images: ImageInfo[] }
+ *   POST   /v1/pull        ImageOrder    stream of Lines that ends with { pulled } or { error }
+ *   GET    /v1/cache                     CacheInfo
+ *   POST   /v1/shutdown    { force? }    {}; BUSY while mounts are there, unless forced
+ *   POST   /v1/replace     { command }   {}; the daemon becomes that program, and its mounts go on
+ *
+ * A failure is { error: ErrorBody } with a status of its family. Streams are lines of JSON (application/x-ndjson).
+ */
+import type { ImageRequest } from '../mount/open-image.js';
+import type { ImageConfig } from '../oci/image-config.js';
+import type { SourceKind } from '../source/source.js';
+
+export const API_VERSION = 1;
+export const MAX_BODY_BYTES = 1 << 20;
+/** Also the name of a directory, and part of a descriptor's name. */
+export const MOUNT_ID = /^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$/;
+
+/** Which image, and how to get it. Paths are absolute. */
+export interface ImageOrder extends ImageRequest {
+  /** Variables of the caller that sources look at: ORCA_SMB_USER and the like. */
+  environment?: Record<string, string>;
+}
+
+export interface MountRequest extends ImageOrder {
+  mountpoint: string;
+  /** The mount belongs to the container of this directory, and goes when its lock is no longer held. */
+  container?: string;
+}
+
+export interface SourceInfo {
+  kind: SourceKind;
+  location: string;
+}
+
+export interface MountInfo {
+  id: string;
+  image: string;
+  manifestDigest: string;
+  mountpoint: string;
+  container?: string;
+  /** Milliseconds since 1970. */
+  createdAt: number;
+  layers: number;
+  /** Best first. */
+  sources: SourceInfo[];
+  /** Transports that were offered and are not used, with the reason. */
+  passedOver: { kind: string; reason: string }[];
+  /** `served by LOCATION (KIND, because …)`; empty while no source is open. */
+  served: string;
+  /** Why no source is open at the moment. */
+  problem?: string;
+  hitRatio: number;
+  bytesRead: number;
+  config: ImageConfig['process'];
+}
+
+export interface LayerInfo {
+  diffID: string;
+  blocks: number;
+  blocksPresent: number;
+  sources: { location: string; bytes: number; healthy: boolean; problem?: string }[];
+}
+
+export interface MountDetails extends MountInfo {
+  readAhead?: number;
+  requests: Record<string, number>;
+  errors: Record<string, number>;
+  readsWaiting: number;
+  perLayer: LayerInfo[];
+}
+
+export interface ImageInfo {
+  image: string;
+  manifestDigest: string;
+  layers: number;
+  /** Bytes of its layer VHDs, and of those what the cache has; a layer of several images counts for each. */
+  bytes: number;
+  bytesCached: number;
+  mounts: number;
+  lastUsedAt: number;
+}
+
+export interface CacheInfo {
+  directory: string;
+  limit: number;
+  used: number;
+  bytesEvicted: number;
+  blocksWanted: number;
+  blocksFetched: number;
+  bytesFetched: number;
+  blocksRecovered: number;
+  blocksCorrupt: number;
+  blocksFailed: number;
+  blocksUncached: number;
+}
+
+export interface PingAnswer {
+  version: string;
+  api: number;
+  pid: number;
+  /** Milliseconds since 1970; another one means another daemon. */
+  startedAt: number;
+  /** False when a crash of the daemon would end its mounts. */
+  supervised: boolean;
+  mounts: number;
+  cache: string;
+  runDirectory: string;
+  /** Bytes of memory. */
+  residentBytes: number;
+  /** Milliseconds from the start of the process until every adopted mount was served; how many those were. */
+  adoption: { milliseconds: number; mounts: number };
+}
+
+export interface ErrorBody {
+  code: string;
+  message: string;
+  retryable?: boolean;
+}
+
+export type Line =
+  | { log: string }
+  | { progress: { done: number; total: number } }
+  | { mount: MountInfo }
+  | { pulled: ImageInfo }
+  | { error: ErrorBody };

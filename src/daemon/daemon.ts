@@ -1,0 +1,195 @@
+/** The host daemon: what it consists of, how it begins with what the last one left, and how it ends. */
+
+import { open } from 'node:fs/promises';
+import { createRequire } from 'node:module';
+import { join } from 'node:path';
+import { BlockCache } from '../cache/block-cache.js';
+import { addon } from '../native/addon.js';
+import { execute, exitAtOnce } from '../native/supervision.js';
+import { log } from '../telemetry/logger.js';
+import { API_VERSION, type CacheInfo, type PingAnswer } from './api.js';
+import { DaemonError } from './daemon-error.js';
+import { CONTROL, type Descriptor, DescriptorStore, keepOverExec } from './descriptors.js';
+import { Images } from './images.js';
+import { Mounts } from './mounts.js';
+import { StateFile } from './state-file.js';
+
+const { version } = createRequire(import.meta.url)('../../../package.json') as { version: string };
+
+export interface DaemonOptions {
+  /** Absolute. */
+  runDirectory: string;
+  cache: string;
+  cacheSize?: number;
+}
+
+/** Another daemon that is just dying has let go by then. */
+const LOCK_MS = 5000;
+/** Between two looks for containers that nobody runs any more. */
+const CONTAINERS_MS = 2000;
+/** Time for the answer to whoever asked for the end. */
+const FAREWELL_MS = 20;
+
+export class Daemon {
+  readonly mounts: Mounts;
+  readonly images: Images;
+  readonly store: DescriptorStore;
+  readonly #cache: BlockCache;
+  readonly #options: DaemonOptions;
+  readonly #control: number | undefined;
+  readonly #startedAt = Date.now();
+  #adoption = { milliseconds: 0, mounts: 0 };
+  #ending = false;
+
+  private constructor(
+    options: DaemonOptions,
+    control: number | undefined,
+    cache: BlockCache,
+    state: StateFile,
+    store: DescriptorStore,
+  ) {
+    this.#options = options;
+    this.#control = control;
+    this.#cache = cache;
+    this.store = store;
+    this.mounts = new Mounts(cache, state, store);
+    this.images = new Images(cache, state, this.mounts);
+  }
+
+  /** Resolves when every mount that was left is served again. Throws ALREADY_RUNNING, CacheError. */
+  static async start(options: DaemonOptions, descriptors: readonly Descriptor[]): Promise<Daemon> {
+    const directory = join(options.runDirectory, 'daemon');
+    const [state, cache] = await Promise.all([
+      StateFile.open(directory),
+      BlockCache.open(options.cache, options.cacheSize === undefined ? {} : { limit: options.cacheSize }),
+    ]);
+    await lock(directory);
+    const store = new DescriptorStore(process.env['NOTIFY_SOCKET']);
+    delete process.env['NOTIFY_SOCKET'];
+    const control = descriptors.find(({ name }) => name === CONTROL)?.fd;
+    const daemon = new Daemon(options, control, cache, state, store);
+    const mounts = await daemon.mounts.adopt(descriptors);
+    // From the start of the process on.
+    daemon.#adoption = { milliseconds: Math.round(performance.now()), mounts };
+    if (mounts > 0) log.info('serving the mounts of an earlier daemon', daemon.#adoption);
+    return daemon;
+  }
+
+  ping(): PingAnswer {
+    return {
+      version,
+      api: API_VERSION,
+      pid: process.pid,
+      startedAt: this.#startedAt,
+      supervised: this.store.supervised,
+      mounts: this.mounts.size,
+      cache: this.#options.cache,
+      runDirectory: this.#options.runDirectory,
+      residentBytes: process.memoryUsage.rss(),
+      adoption: this.#adoption,
+    };
+  }
+
+  cacheInfo(): CacheInfo {
+    const { directory, scheduler, eviction } = this.#cache;
+    const { limit, used, bytesEvicted } = eviction;
+    return { directory, limit, used, bytesEvicted, ...scheduler.stats };
+  }
+
+  checkOpen(): void {
+    if (this.#ending) throw new DaemonError('ENDING', 'the daemon is ending: try again', { retryable: true });
+  }
+
+  /** Ends the process after the answer. Throws BUSY while mounts are there, unless `force` ends those too. */
+  async shutDown(force: boolean): Promise<void> {
+    const { size } = this.mounts;
+    if (size > 0 && !force) {
+      throw new DaemonError('BUSY', `${size} mounts are there: unmount them first, or give --force`);
+    }
+    this.#ending = true;
+    await Promise.all(this.mounts.list().map(({ id }) => this.mounts.remove(id, { force: true })));
+    setTimeout(() => this.#exit(), FAREWELL_MS);
+  }
+
+  /** Becomes another program after the answer; the mounts go on. Throws when that program cannot be started. */
+  async replace(command: readonly string[]): Promise<void> {
+    const [file = '', ...args] = command;
+    const script = args.find((argument) => !argument.startsWith('-'));
+    for (const path of script === undefined ? [file] : [file, script]) {
+      await open(path, 'r').then(
+        (handle) => handle.close(),
+        (cause: Error) => {
+          throw new DaemonError('INVALID_REQUEST', `${path} cannot be read: ${cause.message}`, { cause });
+        },
+      );
+    }
+    this.#ending = true;
+    setTimeout(() => this.#become(command), FAREWELL_MS);
+  }
+
+  #become(command: readonly string[]): void {
+    const control: Descriptor[] = this.#control === undefined ? [] : [{ name: CONTROL, fd: this.#control }];
+    try {
+      this.store.barrier();
+      execute(command[0] ?? '', command, {
+        ...process.env,
+        ORCA_KEPT: keepOverExec([...control, ...this.mounts.descriptors()]),
+        ORCA_COMMAND: JSON.stringify(command),
+        ...this.store.environment,
+      });
+    } catch (error) {
+      this.#ending = false;
+      log.error('the daemon could not be replaced, and goes on', { error: error as Error });
+    }
+  }
+
+  /**
+   * SIGTERM and SIGINT. Under systemd, which keeps the descriptors over a restart, the mounts are left as they are;
+   * under our own supervisor, that would start us again, what nobody uses is unmounted, and the rest goes on.
+   */
+  async terminate(signal: NodeJS.Signals): Promise<void> {
+    const own = process.env['ORCA_SUPERVISOR'] !== undefined;
+    if (this.store.supervised && !own) this.#exit();
+    const inUse = await this.mounts.removeUnused();
+    if (inUse === 0) this.#exit();
+    log.warn(`${signal}: ${inUse} mounts are in use, and the daemon goes on serving them`);
+  }
+
+  /** Removes, now and then, containers whose `orca run` was killed. */
+  watchContainers(): void {
+    const look = async (): Promise<void> => {
+      const { removeDeadContainers } = await import('../runtime/container.js');
+      await removeDeadContainers(this.#options.runDirectory, (directory) =>
+        this.mounts.removeBelow(directory),
+      );
+    };
+    const again = (): void => {
+      if (this.mounts.containers().length === 0) return void setTimeout(again, CONTAINERS_MS).unref();
+      void look()
+        .catch((error: Error) => log.warn('containers cannot be looked after', { error }))
+        .finally(() => setTimeout(again, CONTAINERS_MS).unref());
+    };
+    again();
+  }
+
+  /** Never through the addon's cleanup, which would answer the READs of mounts that go on. */
+  #exit(): never {
+    this.store.barrier();
+    if (this.mounts.size === 0) this.#cache.close();
+    exitAtOnce(0);
+  }
+}
+
+async function lock(directory: string): Promise<void> {
+  const handle = await open(join(directory, 'lock'), 'a', 0o600);
+  for (const deadline = Date.now() + LOCK_MS; !addon.tryLock(handle.fd, 'exclusive'); ) {
+    if (Date.now() > deadline) {
+      throw new DaemonError('ALREADY_RUNNING', `another daemon serves ${directory}`);
+    }
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+  // A handle that is collected as garbage is closed.
+  held.push(handle);
+}
+
+const held: unknown[] = [];

@@ -1,0 +1,60 @@
+/**
+ * The daemon's process, as the supervisor or systemd starts it. What it needs to serve the mounts that were left is
+ * imported first; the control API comes when they answer.
+ *
+ *   main.js --run-dir DIR --cache DIR [--cache-size BYTES] [--log-level LEVEL] [--log-format FORMAT]
+ */
+import { parseArgs } from 'node:util';
+import { configureLogging, type LogFormat, type LogLevel, log } from '../telemetry/logger.js';
+import { Daemon } from './daemon.js';
+import { CONTROL, takeDescriptors } from './descriptors.js';
+
+const descriptors = takeDescriptors();
+const { values } = parseArgs({
+  options: {
+    'run-dir': { type: 'string' },
+    cache: { type: 'string' },
+    'cache-size': { type: 'string' },
+    'log-level': { type: 'string', default: 'info' },
+    'log-format': { type: 'string', default: 'text' },
+  },
+});
+process.title = 'orcad';
+// A blocked stderr must not end what others depend on.
+process.stderr.on('error', () => undefined);
+process.chdir('/');
+
+try {
+  const level = values['log-level'] as LogLevel;
+  await configureLogging({ level, format: values['log-format'] as LogFormat });
+  const { 'run-dir': runDirectory, cache, 'cache-size': cacheSize } = values;
+  if (runDirectory === undefined || cache === undefined) throw new Error('--run-dir and --cache are needed');
+  const control = descriptors.find(({ name }) => name === CONTROL);
+  if (control === undefined) throw new Error('no control socket is passed: start it by orca daemon');
+  const daemon = await Daemon.start(
+    { runDirectory, cache, ...(cacheSize !== undefined && { cacheSize: Number(cacheSize) }) },
+    descriptors,
+  );
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+    process.on(signal, () => void daemon.terminate(signal));
+  }
+  process.on('SIGHUP', () => undefined);
+  const { createServer } = await import('./server.js');
+  const { server } = await createServer(daemon);
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject);
+    server.listen({ fd: control.fd }, resolve);
+  });
+  daemon.store.ready(takeCommand());
+  daemon.watchContainers();
+} catch (error) {
+  log.error(`the daemon cannot start: ${(error as Error).message}`);
+  process.exit(1);
+}
+
+/** Where this process replaced another: how to start it anew. */
+function takeCommand(): string[] {
+  const { ORCA_COMMAND } = process.env;
+  delete process.env['ORCA_COMMAND'];
+  return ORCA_COMMAND === undefined ? [] : (JSON.parse(ORCA_COMMAND) as string[]);
+}

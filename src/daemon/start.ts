@@ -1,0 +1,99 @@
+/** Finding the daemon of a run directory, and starting one under its supervisor where there is none. */
+import { spawn } from 'node:child_process';
+import { closeSync, existsSync, mkdirSync, openSync } from 'node:fs';
+import { connect } from 'node:net';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import type { LogFormat, LogLevel } from '../telemetry/logger.js';
+import { DaemonError } from './daemon-error.js';
+
+export interface DaemonCommandOptions {
+  /** All absolute. */
+  socket: string;
+  runDirectory: string;
+  cache: string;
+  cacheSize?: number | undefined;
+  logLevel?: LogLevel;
+  logFormat?: LogFormat;
+}
+
+/** sun_path of unix(7), with its NUL. */
+const MAX_SOCKET_PATH = 107;
+const START_MS = 15_000;
+const POLL_MS = 5;
+
+export function socketOf(runDirectory: string): string {
+  return join(runDirectory, 'daemon', 'orca.sock');
+}
+
+/** The daemon's own program and arguments, as the supervisor starts it. */
+export function daemonCommand(options: DaemonCommandOptions): string[] {
+  const { runDirectory, cache, cacheSize, logLevel, logFormat } = options;
+  const entry = fileURLToPath(new URL('./main.js', import.meta.url));
+  return [
+    ...[process.execPath, '--max-semi-space-size=2', entry, '--run-dir', runDirectory, '--cache', cache],
+    ...(cacheSize === undefined ? [] : ['--cache-size', String(cacheSize)]),
+    ...(logLevel === undefined ? [] : ['--log-level', logLevel]),
+    ...(logFormat === undefined ? [] : ['--log-format', logFormat]),
+  ];
+}
+
+/** Program and arguments of the supervisor. Makes the directories that it needs. Throws NO_START. */
+export function supervisorCommand(options: DaemonCommandOptions): string[] {
+  const supervisor = fileURLToPath(new URL('../../../native/build/orca-supervisor', import.meta.url));
+  if (!existsSync(supervisor))
+    throw new DaemonError('NO_START', `${supervisor} is missing: build it with npm install`);
+  if (Buffer.byteLength(options.socket) > MAX_SOCKET_PATH) {
+    throw new DaemonError(
+      'NO_START',
+      `${options.socket} is too long for a socket (${MAX_SOCKET_PATH} bytes): give --socket`,
+    );
+  }
+  for (const path of [dirname(options.socket), join(options.runDirectory, 'daemon')]) {
+    mkdirSync(path, { recursive: true, mode: 0o700 });
+  }
+  return [supervisor, '--socket', options.socket, '--', ...daemonCommand(options)];
+}
+
+/**
+ * Resolves when the socket accepts connections, having started a daemon in the background if need be. Of two that
+ * start one at the same time, one supervisor gets the lock and the other ends. Throws NO_START.
+ */
+export async function ensureDaemon(options: DaemonCommandOptions): Promise<void> {
+  if (await accepts(options.socket)) return;
+  const [program = '', ...args] = supervisorCommand(options);
+  const logFile = join(options.runDirectory, 'daemon', 'daemon.log');
+  const output = openSync(logFile, 'a', 0o600);
+  const child = spawn(program, args, { detached: true, stdio: ['ignore', output, output], cwd: '/' });
+  closeSync(output);
+  let ended: string | undefined;
+  child.on('error', (error) => {
+    ended = error.message;
+  });
+  child.on('exit', (code, signal) => {
+    // 3: somebody else was faster.
+    if (code !== 3) ended = `ended with ${signal ?? code}`;
+  });
+  child.unref();
+  for (const deadline = Date.now() + START_MS; ; ) {
+    if (ended !== undefined || Date.now() > deadline) {
+      throw new DaemonError(
+        'NO_START',
+        `the daemon did not start (${ended ?? 'no socket'}): ${logFile} says why`,
+      );
+    }
+    if (await accepts(options.socket)) return;
+    await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+  }
+}
+
+function accepts(path: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect(path);
+    socket.on('connect', () => {
+      socket.destroy();
+      resolve(true);
+    });
+    socket.on('error', () => resolve(false));
+  });
+}

@@ -1,0 +1,148 @@
+import { spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { readFile, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import test from 'ava';
+import { daemonCommand, supervisorCommand } from '../../src/daemon/start.js';
+import { addImage, content } from '../source/store-fixture.js';
+import { DaemonFixture } from './daemon-fixture.js';
+
+const FILES = { 'bin/tool': content('tool', 300_000), 'etc/conf': content('conf', 77) };
+
+test('a mount is made, listed, described and removed; the same request again is no error', async (t) => {
+  const fixture = await DaemonFixture.open(t);
+  const { manifestDigest } = await addImage(fixture.store, 'app:1', [FILES]);
+  await fixture.start();
+  const info = await fixture.mount('app:1', 'one');
+  t.like(info, { id: 'one', image: 'app:1', manifestDigest, layers: 1, sources: [{ kind: 'file' }] });
+  t.deepEqual(await readFile(join(info.mountpoint, 'bin/tool')), FILES['bin/tool']);
+  t.is((await fixture.mount('app:1', 'one')).createdAt, info.createdAt);
+  t.is((await fixture.client.mounts()).length, 1);
+  const { perLayer, hitRatio } = await fixture.client.mount('one');
+  t.true(perLayer[0]!.blocksPresent > 0 && hitRatio < 1);
+  const [image] = await fixture.client.images();
+  t.like(image, { image: 'app:1', manifestDigest, mounts: 1 });
+  t.true(image!.bytesCached > 300_000);
+  await fixture.client.removeMount('one');
+  await fixture.client.removeMount('one');
+  t.deepEqual(await fixture.mounted(), []);
+  t.deepEqual(await fixture.client.mounts(), []);
+});
+
+test('what cannot be mounted is told with its code and leaves nothing', async (t) => {
+  const fixture = await DaemonFixture.open(t);
+  await addImage(fixture.store, 'app:1', [FILES]);
+  await fixture.start();
+  await t.throwsAsync(fixture.mount('other:1'), { code: 'NOT_FOUND', message: /other:1/ });
+  await t.throwsAsync(fixture.client.createMount('x', { image: 'a', mountpoint: 'relative' }), {
+    code: 'INVALID_REQUEST',
+  });
+  await t.throwsAsync(fixture.client.mount('x'), { code: 'NOT_FOUND' });
+  const { mountpoint } = await fixture.mount('app:1', 'one');
+  await t.throwsAsync(
+    fixture.client.createMount('two', { image: 'app:1', store: fixture.store, mountpoint }),
+    { code: 'BUSY' },
+  );
+  t.is((await fixture.client.mounts()).length, 1);
+});
+
+test('the socket and the state are for their owner only, and a password is not in the state', async (t) => {
+  const fixture = await DaemonFixture.open(t);
+  await addImage(fixture.store, 'app:1', [FILES]);
+  await fixture.start();
+  await fixture.mount('app:1', 'one');
+  const state = join(fixture.directory, 'run/daemon/state.json');
+  t.is((await stat(fixture.client.socket)).mode & 0o777, 0o600);
+  t.is((await stat(state)).mode & 0o777, 0o600);
+  t.is((JSON.parse(await readFile(state, 'utf8')) as { version: number }).version, 1);
+});
+
+test('a daemon that is killed is replaced, and its mounts go on without their store', async (t) => {
+  const fixture = await DaemonFixture.open(t);
+  await addImage(fixture.store, 'app:1', [FILES]);
+  await addImage(fixture.store, 'app:2', [FILES, { 'lib/more': content('more', 500_000) }]);
+  await fixture.start();
+  const one = await fixture.mount('app:1');
+  const two = await fixture.mount('app:2');
+  await readFile(join(one.mountpoint, 'bin/tool'));
+  await fixture.killDaemon();
+  t.deepEqual(await readFile(join(one.mountpoint, 'bin/tool')), FILES['bin/tool']);
+  const { mounts, adoption } = await fixture.answer();
+  t.is(mounts, 2);
+  t.log(`adopted after ${adoption.milliseconds} ms`);
+  // Not read before: the source is found again.
+  t.deepEqual(await readFile(join(two.mountpoint, 'lib/more')), content('more', 500_000));
+  t.is((await fixture.client.mounts()).length, 2);
+  for (const { id } of [one, two]) await fixture.client.removeMount(id);
+  t.deepEqual(await fixture.mounted(), []);
+});
+
+test('a daemon is replaced in place by another program, and its mounts go on', async (t) => {
+  const fixture = await DaemonFixture.open(t);
+  await addImage(fixture.store, 'app:1', [FILES]);
+  const before = await fixture.start();
+  const { mountpoint } = await fixture.mount('app:1');
+  await t.throwsAsync(fixture.client.replace([process.execPath, '/does/not/exist']), {
+    code: 'INVALID_REQUEST',
+  });
+  await fixture.client.replace(
+    daemonCommand({
+      socket: fixture.client.socket,
+      runDirectory: join(fixture.directory, 'run'),
+      cache: join(fixture.directory, 'cache'),
+      logLevel: 'debug',
+    }),
+  );
+  let after = await fixture.answer();
+  for (; after.startedAt === before.startedAt; after = await fixture.answer()) await sleep(10);
+  t.is(after.pid, before.pid);
+  t.is(after.mounts, 1);
+  t.deepEqual(await readFile(join(mountpoint, 'bin/tool')), FILES['bin/tool']);
+  await fixture.killDaemon();
+  t.is((await fixture.answer()).mounts, 1);
+  t.deepEqual(await readFile(join(mountpoint, 'etc/conf')), FILES['etc/conf']);
+});
+
+test('mounts whose supervisor was killed too are cleared away at the next start', async (t) => {
+  const fixture = await DaemonFixture.open(t);
+  await addImage(fixture.store, 'app:1', [FILES]);
+  const { pid } = await fixture.start();
+  await fixture.mount('app:1');
+  const ended = once(fixture.supervisor, 'exit');
+  fixture.supervisor.kill('SIGKILL');
+  await ended;
+  t.deepEqual(await readFile(join(fixture.directory, 'mnt/mount-0/etc/conf')), FILES['etc/conf']);
+  process.kill(pid, 'SIGKILL');
+  const error = await t.throwsAsync(readFile(join(fixture.directory, 'mnt/mount-0/bin/tool')));
+  t.regex(error.message, /ENOTCONN|ECONNABORTED/);
+  await fixture.start();
+  t.deepEqual(await fixture.mounted(), []);
+  t.deepEqual(await fixture.client.mounts(), []);
+});
+
+test('supervisor and daemon end together when they are told to and nothing is mounted', async (t) => {
+  const fixture = await DaemonFixture.open(t);
+  await addImage(fixture.store, 'app:1', [FILES]);
+  await fixture.start();
+  await fixture.mount('app:1', 'one');
+  await t.throwsAsync(fixture.client.shutDown(), { code: 'BUSY' });
+  await fixture.client.removeMount('one');
+  const ended = once(fixture.supervisor, 'exit');
+  await fixture.client.shutDown();
+  t.deepEqual(await ended, [0, null]);
+  t.is(await fixture.client.ping(), undefined);
+});
+
+test('a second supervisor for the same socket ends at once', async (t) => {
+  const fixture = await DaemonFixture.open(t);
+  await fixture.start();
+  const other = await DaemonFixture.open(t);
+  const [program = '', ...args] = supervisorCommand({
+    socket: fixture.client.socket,
+    runDirectory: join(other.directory, 'run'),
+    cache: join(other.directory, 'cache'),
+  });
+  t.is(spawnSync(program, args).status, 3);
+  t.is((await fixture.answer()).mounts, 0);
+});
