@@ -4,8 +4,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import test from 'ava';
+import { parseTeleportArtifact } from '../../src/image/artifact.js';
 import { digestOf } from '../../src/oci/digest.js';
-import { parseManifest } from '../../src/oci/manifest.js';
+import { MEDIA_TYPE, parseManifest } from '../../src/oci/manifest.js';
 import { Upstream } from '../../src/registry/gateway/upstream.js';
 import { UpstreamOrigin } from '../../src/registry/gateway/upstream-origin.js';
 import { addArtifact, enable } from '../registry/gateway/gateway-fixture.js';
@@ -149,3 +150,77 @@ test.serial('the gateway reads from the upstream with credentials of its own', a
     await upstream.stop();
   }
 });
+
+test.serial(
+  'what is pushed through or around the gateway is expanded, for those who may pull it',
+  async (t) => {
+    const tokenFile = join(scratch, 'token');
+    await writeFile(tokenFile, SECRET);
+    const stranger = { username: 'stranger', password: 'another' };
+    const upstream = await DockerRegistry.start({ user: [USER, stranger] });
+    const credentials = join(scratch, 'credentials');
+    await writeFile(credentials, `${USER.username}:${USER.password}`);
+    const gateway = await TestRegistry.start({
+      upstream: { url: `http://${upstream.host}`, credentials },
+      notificationsToken: tokenFile,
+      teleportDefault: true,
+      expansion: { workers: 1 },
+    });
+    const basic = (user: typeof USER) => ({
+      authorization: `Basic ${Buffer.from(`${user.username}:${user.password}`).toString('base64')}`,
+    });
+    const { expansion } = gateway.registry.context;
+    const expanded = async (repository: string, digest: string) => {
+      for (const deadline = Date.now() + WAIT_MS; ; await sleep(50)) {
+        const status = await expansion?.status(repository, digest);
+        if (status?.state === 'expanded') return status.artifact?.digest ?? '';
+        if (status?.state === 'failed' || Date.now() > deadline) throw new Error(JSON.stringify(status));
+      }
+    };
+    try {
+      const asUser = ['--dest-creds', `${USER.username}:${USER.password}`];
+      const digest = await push(gateway.host, 'through/nginx:1', asUser);
+      const artifact = await expanded('through/nginx', digest);
+      const referrers = await gateway.send('GET', `/v2/through/nginx/referrers/${digest}`, {
+        headers: basic(USER),
+      });
+      const { manifests } = json(referrers) as { manifests: { digest: string }[] };
+      t.deepEqual(
+        manifests.map((one) => one.digest),
+        [artifact],
+      );
+      const manifest = await gateway.send('GET', `/v2/through/nginx/manifests/${artifact}`, {
+        headers: basic(USER),
+      });
+      t.is(manifest.status, 200);
+      const index = parseTeleportArtifact(manifest.body).imageIndex;
+      const path = `/v2/through/nginx/blobs/${index.digest}`;
+      t.is(digestOf((await gateway.send('GET', path, { headers: basic(USER) })).body), index.digest);
+      t.is((await gateway.send('GET', path)).status, 401);
+
+      // Around the gateway: it hears of it, and reads the image with its own account.
+      await push(upstream.host, 'around/nginx:1', asUser);
+      const event = {
+        action: 'push',
+        target: { mediaType: MEDIA_TYPE.manifest, repository: 'around/nginx', digest },
+      };
+      const told = await gateway.send('POST', '/notifications', {
+        body: JSON.stringify({ events: [event] }),
+        headers: { authorization: `Bearer ${SECRET}` },
+      });
+      t.is(told.status, 202);
+      t.truthy(await expanded('around/nginx', digest));
+
+      // Before the gateway: attributes are changed by who may push there, and what is there already is expanded.
+      await push(upstream.host, 'before/nginx:1', asUser);
+      const patch = (headers: Record<string, string>) =>
+        gateway.send('PATCH', '/acr/v1/before/nginx', { body: '{"teleportEnabled":true}', headers });
+      t.is((await patch({})).status, 401);
+      t.is((await patch(basic(USER))).status, 200);
+      t.truthy(await expanded('before/nginx', digest));
+    } finally {
+      await gateway.stop();
+      await upstream.stop();
+    }
+  },
+);
