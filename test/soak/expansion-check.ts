@@ -14,18 +14,17 @@ export async function expansionFaults(
   const faults: string[] = [];
   const deadline = Date.now() + WAIT_MS;
   for (const { repository, digest } of images) {
-    const url = `${registry.url}/mount/v1/${repository}/_manifests/${digest}`;
+    const url = `${registry.url}/orca/v1/${repository}/_expansion/${digest}`;
     for (;;) {
       const response = await fetch(url);
       const text = await response.text();
-      if (response.status === 409 && Date.now() < deadline) {
+      const { state } = response.ok ? (JSON.parse(text) as { state: string }) : { state: 'unknown' };
+      if (state === 'expanded') break;
+      if (state === 'queued' || state === 'expanding') {
         await sleep(200);
-        continue;
+        if (Date.now() < deadline) continue;
       }
-      const { artifact, reason } = response.ok
-        ? (JSON.parse(text) as { artifact?: object; reason?: string })
-        : { reason: `${response.status} ${text}` };
-      if (artifact === undefined) faults.push(`${repository}@${digest} is not expanded: ${reason}`);
+      faults.push(`${repository}@${digest} is not expanded: ${response.status} ${text}`);
       break;
     }
   }

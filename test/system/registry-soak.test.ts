@@ -9,12 +9,12 @@ test('clients push and pull while the registry is killed: what it acknowledged i
   t.log(`seed ${seed}`);
   const options = {
     seed,
-    clients: 8,
-    images: 40,
-    layers: 40,
-    layerBytes: 1 << 20,
+    clients: 6,
+    images: 24,
+    layers: 24,
+    layerBytes: 512 << 10,
     killEvery: [500, 1000],
-    kills: 4,
+    kills: 3,
   } as const;
   const registry = await RegistryProcess.start();
   try {
