@@ -104,9 +104,9 @@ Failure BlockFile::bytesOnDisk(uint64_t& bytes) const {
 
 bool BlockFile::read(uint64_t offset, std::span<std::byte> into, const std::function<void()>& beforeWaiting) {
   if (into.empty()) return true;
-  if (offset > size_ || into.size() > size_ - offset) return false;
-  const uint64_t first = offset / blockSize_;
-  const uint64_t count = (offset + into.size() - 1) / blockSize_ - first + 1;
+  const auto blocks = blocksOf(offset, into.size());
+  if (!blocks) return false;
+  const auto [first, count] = *blocks;
   if (watches_ > 0) touched(first, count);
   for (;;) {
     if (closed_) return false;
@@ -137,6 +137,42 @@ void BlockFile::touched(uint64_t first, uint64_t count) {
   for (uint64_t block = first; block < first + count; ++block)
     if (watched_.erase(block) > 0) onTouch_(block);
   watches_ = watched_.size();
+}
+
+std::optional<BlockFile::Blocks> BlockFile::blocksOf(uint64_t offset, uint64_t length) const {
+  if (offset > size_ || length > size_ - offset) return std::nullopt;
+  const uint64_t first = offset / blockSize_;
+  return Blocks{first, (offset + length - 1) / blockSize_ - first + 1};
+}
+
+bool BlockFile::hold(uint64_t offset, size_t length, const std::function<bool(int data)>& use) {
+  const auto blocks = blocksOf(offset, length);
+  if (!blocks || closed_) return false;
+  if (watches_ > 0) touched(blocks->first, blocks->count);
+  if (!map_->presentAll(blocks->first, blocks->count)) return false;
+  Descriptor locker = takeLocker();
+  if (!locker) return false;
+  bool used = false;
+  {
+    RangeLock lock(locker.get(), kFirstBlock + blocks->first, blocks->count);
+    used = lock.tryShared() && map_->presentAll(blocks->first, blocks->count) && use(data_.get());
+  }
+  const std::lock_guard lock(lockersMutex_);
+  lockers_.push_back(std::move(locker));
+  return used;
+}
+
+Descriptor BlockFile::takeLocker() {
+  {
+    const std::lock_guard lock(lockersMutex_);
+    if (!lockers_.empty()) {
+      Descriptor locker = std::move(lockers_.back());
+      lockers_.pop_back();
+      return locker;
+    }
+  }
+  // Not by its name, which may be another file's by now.
+  return Descriptor(::open(("/proc/self/fd/" + std::to_string(mapFile_.get())).c_str(), O_RDONLY | O_CLOEXEC));
 }
 
 Failure BlockFile::readRaw(uint64_t block, std::span<std::byte> into) const {
@@ -244,7 +280,8 @@ Failure BlockFile::write(uint64_t block, std::span<const std::byte> bytes) {
   if (!lock.tryShared()) return {};
   if (auto failure = repair()) return failure;
   if (auto failure = writeFully(data_.get(), bytes, block * blockSize_)) {
-    (void)punch(block, 1);
+    // Unless another process has written it meanwhile.
+    if (lock.tryExclusive() && !map_->present(block)) (void)punch(block, 1);
     return failure;
   }
   map_->setPresent(block);
@@ -299,7 +336,7 @@ Failure BlockFile::evict(uint64_t first, uint64_t count) {
 Failure BlockFile::evictRun(uint64_t first, uint64_t count) {
   RangeLock lock(mapFile_.get(), kFirstBlock + first, count);
   if (!lock.tryExclusive()) {
-    // Another process writes one of them.
+    // Somebody writes one of them, or hands on its pages.
     if (count == 1) return {};
     const Failure low = evictRun(first, count / 2);
     const Failure high = evictRun(first + count / 2, count - count / 2);

@@ -1,18 +1,21 @@
 // The cached blocks of one layer VHD: a sparse data file, the map of what it holds, and the READs that wait.
 //
-// Hits are lock-free: check the bits, pread(2), check the bits and the generation again. Nothing is ever read
-// through a mapping of the data file, so a data file that somebody truncates is a short read, not a SIGBUS.
+// There are two ways to read. Bytes are copied without a lock: check the bits, pread(2), check the bits and the
+// generation again. Pages of the page cache are handed on under a lock, since nobody can look again afterwards, and an
+// eviction zeroes pages that are on their way (when it cuts a large folio). Nothing is ever read through a mapping of
+// the data file, so a data file that somebody truncates is a short read, not a SIGBUS.
 //
-// Between processes, writers exclude each other with open-file-description locks on the map file, which the
-// kernel drops when a process dies: byte 0 is held while the pair is opened or closed, byte 1 (shared) by every
-// user, byte 8 + n by who writes (shared) or evicts (exclusive) block n. Nobody waits for a block's lock: losing
-// against an eviction is the same as being evicted right after.
+// Locks are open-file-description locks on the map file, which the kernel drops when a process dies: byte 0 is held
+// while the pair is opened or closed, byte 1 (shared) by every user, byte 8 + n by who writes block n or hands on its
+// pages (shared), or evicts it (exclusive). Nobody waits for a block's lock: a writer that loses against an eviction is
+// as if evicted right after, a reader copies, and an eviction leaves the block.
 #pragma once
 
 #include <condition_variable>
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <string>
 #include <unordered_map>
@@ -81,6 +84,9 @@ class BlockFile {
   void watch(uint64_t block);
   /// Whom to tell, from any thread. Before the first watch().
   void onTouch(std::function<void(uint64_t block)> tell) { onTouch_ = std::move(tell); }
+  /// Calls `use` with the data file while nobody can evict the blocks of that range; false when not all of them are
+  /// present, one is being evicted, or `use` says so.
+  bool hold(uint64_t offset, size_t length, const std::function<bool(int data)>& use);
   /// The data file's bytes of a block, present or not; what lies past the end of the file is zero.
   Failure readRaw(uint64_t block, std::span<std::byte> into) const;
 
@@ -105,7 +111,7 @@ class BlockFile {
   void fail(uint64_t block, int code);
   /// Whether a READ waits for the block.
   bool awaited(uint64_t block);
-  /// Skips blocks that are being put at this moment. Fails when the file system cannot punch holes.
+  /// Skips blocks that are being put or handed on at this moment. Fails when the file system cannot punch holes.
   Failure evict(uint64_t first, uint64_t count);
   void trust(uint64_t block);
   /// Flushes and, when no other process uses the pair, marks it clean. Waiting READs get EIO.
@@ -123,6 +129,15 @@ class BlockFile {
   };
 
   BlockFile(const BlockFileOptions& options, std::shared_ptr<MemoryBlocks> memory);
+  struct Blocks {
+    uint64_t first;
+    uint64_t count;
+  };
+
+  /// `length` is not 0; nullopt when the range is not in the layer VHD.
+  std::optional<Blocks> blocksOf(uint64_t offset, uint64_t length) const;
+  /// An open description of the map file that nobody else uses; invalid when there is none to be had.
+  Descriptor takeLocker();
   Failure openLocked();
   /// Forgets blocks that a truncated data file has lost, and gives it its length back.
   Failure repair();
@@ -141,6 +156,10 @@ class BlockFile {
   Descriptor mapFile_;
   std::unique_ptr<BlockMap> map_;
   bool suspect_ = false;
+
+  /// Idle open descriptions of the map file, for hold(): the locks of one description do not exclude each other.
+  std::mutex lockersMutex_;
+  std::vector<Descriptor> lockers_;
 
   std::mutex mutex_;
   std::condition_variable written_;

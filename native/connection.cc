@@ -1,12 +1,18 @@
 #include "connection.h"
 
 #include <poll.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
 
 #include <cerrno>
 #include <cstring>
 
 namespace orca {
+
+Connection::Connection(Descriptor descriptor) : descriptor_(std::move(descriptor)) {
+  struct stat status;
+  takesPages_ = fstat(descriptor_.get(), &status) == 0 && S_ISCHR(status.st_mode);
+}
 
 int Connection::send(uint64_t unique, int error, std::initializer_list<Bytes> payload) {
   fuse::OutHeader header{sizeof header, error, unique};

@@ -40,9 +40,11 @@ class PendingRead;
 /// Safe from any thread.
 class Connection {
  public:
-  explicit Connection(Descriptor descriptor) : descriptor_(std::move(descriptor)) {}
+  explicit Connection(Descriptor descriptor);
 
   int descriptor() const { return descriptor_.get(); }
+  /// Whether a pipe can be spliced into it as one message: /dev/fuse, not the socket of a test.
+  bool takesPages() const { return takesPages_; }
   void reply(uint64_t unique, std::initializer_list<Bytes> payload = {});
   void replyError(uint64_t unique, int code);
   /// A message of ours (FUSE_NOTIFY_*); 0 or an errno.
@@ -63,6 +65,7 @@ class Connection {
   int send(uint64_t unique, int error, std::initializer_list<Bytes> payload);
 
   Descriptor descriptor_;
+  bool takesPages_;
   std::mutex mutex_;
   std::unordered_map<uint64_t, std::shared_ptr<PendingRead>> reads_;
   std::mutex errorsMutex_;

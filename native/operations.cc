@@ -8,10 +8,11 @@ namespace orca {
 
 namespace {
 
-/// READs in flight that nobody waits for (read-ahead): enough to keep a share busy at 1 MiB each.
+/// READs in flight that nobody waits for (read-ahead): enough to keep a share busy at 512 KiB each.
 constexpr uint16_t kMaxBackground = 64;
 
-/// Copying so much takes longer than waking another thread to receive meanwhile.
+/// Copying so much takes longer than waking another thread to receive meanwhile, and copying it twice longer than
+/// sending pages.
 constexpr size_t kLongRead = 64 << 10;
 
 /// The NUL-terminated name at the front of `bytes`; empty when there is none.
@@ -108,7 +109,10 @@ struct Operations {
         static_cast<size_t>(std::min({uint64_t{in.size}, uint64_t{Server::kMaxRead}, inode.size - in.offset}));
     const auto reply = request.worker.buffer.span().first(length);
     std::vector<Server::Piece> absent;
-    if (length >= kLongRead) request.worker.handOver();
+    if (length >= kLongRead) {
+      request.worker.handOver();
+      if (server.sendPages(request, inode, in.offset, length)) return;
+    }
     if (!server.gather(inode, in.offset, reply, request.worker, absent)) return server.error(request, EIO);
     auto& counters = server.connection_->counters;
     if (!absent.empty()) {

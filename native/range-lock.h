@@ -23,7 +23,11 @@ class RangeLock {
 
   bool tryShared() { return held_ = apply(F_RDLCK, F_OFD_SETLK); }
   /// Also turns a shared lock of this description into an exclusive one; on failure that one stays.
-  bool tryExclusive() { return held_ = apply(F_WRLCK, F_OFD_SETLK); }
+  bool tryExclusive() {
+    const bool granted = apply(F_WRLCK, F_OFD_SETLK);
+    held_ |= granted;
+    return granted;
+  }
   /// Waits for an exclusive lock.
   Failure wait() {
     while (!(held_ = apply(F_WRLCK, F_OFD_SETLKW)))

@@ -46,6 +46,30 @@ void Server::directory(const Request& request, bool plus) {
   connection_->reply(request.header.unique, {Bytes(reply.first(used))});
 }
 
+bool Server::sendPages(const Request& request, const Inode& inode, uint64_t offset, size_t length) {
+  if (!connection_->takesPages()) return false;
+  const auto run = index_.map(inode, offset, length);
+  if (!run || run->where != Run::Where::device || run->length != length) return false;
+  auto& pipe = request.worker.pipe;
+  auto& counters = connection_->counters;
+  return files_[run->device]->hold(run->position, length, [&](int data) {
+    if (!pipe.begin(request.header.unique, length)) return false;
+    if (!pipe.add(data, run->position, length)) {
+      pipe.discard();
+      return false;
+    }
+    // Before the reply, since whoever asked may look at them right after it.
+    ++counters.readHits;
+    counters.bytesRead += length;
+    const int code = pipe.send(connection_->descriptor());
+    // ENOENT: whoever asked has gone.
+    if (code == 0 || code == ENOENT) return true;
+    --counters.readHits;
+    counters.bytesRead -= length;
+    return false;
+  });
+}
+
 bool Server::gather(const Inode& inode, uint64_t offset, std::span<std::byte> into, const Worker& worker,
                     std::vector<Piece>& absent) {
   for (size_t done = 0; done < into.size();) {

@@ -7,6 +7,7 @@
 #include "connection.h"
 #include "erofs-index.h"
 #include "page-buffer.h"
+#include "reply-pipe.h"
 #include "touch-log.h"
 
 namespace orca {
@@ -15,8 +16,10 @@ namespace orca {
 struct Worker {
   /// Lets another thread receive, before something that takes long.
   std::function<void()> handOver = [] {};
-  /// For replies; as long as the longest, 1 MiB.
-  PageBuffer buffer{1 << 20};
+  /// For replies that are put together here; as long as the longest.
+  PageBuffer buffer{ReplyPipe::kMaxBytes};
+  /// For those that are in one piece of a cache file.
+  ReplyPipe pipe;
 };
 
 struct Request {
@@ -35,8 +38,8 @@ struct Request {
 
 class Server : public MissSink, public std::enable_shared_from_this<Server> {
  public:
-  /// 1 MiB: what FUSE_MAX_PAGES allows by default, and the read-ahead that mounts are given.
-  static constexpr uint32_t kMaxRead = 1 << 20;
+  /// The longest READ. Half of the read-ahead that mounts are given, so that two are under way.
+  static constexpr uint32_t kMaxRead = ReplyPipe::kMaxBytes;
   /// Seconds that the kernel may believe an answer: an image never changes.
   static constexpr uint64_t kForever = 1u << 30;
   using MissFunction = std::function<void(uint32_t device, uint64_t firstBlock, uint64_t count)>;
@@ -74,6 +77,8 @@ class Server : public MissSink, public std::enable_shared_from_this<Server> {
   fuse::EntryOut entryOf(const Inode& inode) const;
   void error(const Request& request, int code) { connection_->replyError(request.header.unique, code); }
   void directory(const Request& request, bool plus);
+  /// Answers a READ with pages of a cache file, when all of it lies there in one piece; false when nobody was answered.
+  bool sendPages(const Request& request, const Inode& inode, uint64_t offset, size_t length);
   /// Fills `into` from what is here and lists what is not; false when the image is corrupt.
   bool gather(const Inode& inode, uint64_t offset, std::span<std::byte> into, const Worker& worker,
               std::vector<Piece>& absent);
