@@ -5,10 +5,14 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import test from 'ava';
 import { parseTeleportArtifact } from '../../src/image/artifact.js';
+import { RegistryCredentials } from '../../src/oci/credentials.js';
 import { digestOf } from '../../src/oci/digest.js';
 import { MEDIA_TYPE, parseManifest } from '../../src/oci/manifest.js';
+import { parseReference } from '../../src/oci/reference.js';
+import { RegistryClient } from '../../src/oci/registry-client.js';
 import { Upstream } from '../../src/registry/gateway/upstream.js';
 import { UpstreamOrigin } from '../../src/registry/gateway/upstream-origin.js';
+import { openRegistryImage } from '../../src/source/registry-image.js';
 import { addArtifact, enable } from '../registry/gateway/gateway-fixture.js';
 import { json, TestRegistry } from '../registry/server-fixture.js';
 import { run } from './command.js';
@@ -197,6 +201,35 @@ test.serial(
       const path = `/v2/through/nginx/blobs/${index.digest}`;
       t.is(digestOf((await gateway.send('GET', path, { headers: basic(USER) })).body), index.digest);
       t.is((await gateway.send('GET', path)).status, 401);
+
+      // The client's way: the upstream's challenge, the gateway's mount API, ranges of the gateway's store.
+      const mount = `/mount/v1/through/nginx/_manifests/${digest}`;
+      t.is((await gateway.send('GET', mount)).status, 401);
+      const wrong = { ...USER, password: 'wrong' };
+      t.is((await gateway.send('GET', mount, { headers: basic(wrong) })).status, 401);
+      const client = new RegistryClient({ credentials: async () => new RegistryCredentials(USER) });
+      try {
+        const opened = await openRegistryImage({
+          client,
+          reference: parseReference(`${gateway.host}/through/nginx:1`),
+          cacheDir: join(scratch, 'cache'),
+        });
+        if (opened.state !== 'ready') throw new Error(JSON.stringify(opened));
+        t.deepEqual(
+          opened.sources.map(({ kind }) => kind),
+          ['https'],
+        );
+        const [source] = opened.sources;
+        for (const { diffID, digests, size } of opened.image.devices) {
+          const layer = await source!.openLayer(diffID);
+          const length = Math.min(digests.blockSize, size);
+          t.true(digests.verify(0, await layer.read(0, length)), diffID);
+          await layer.close();
+        }
+        await source!.close();
+      } finally {
+        await client.close();
+      }
 
       // Around the gateway: it hears of it, and reads the image with its own account.
       await push(upstream.host, 'around/nginx:1', asUser);
