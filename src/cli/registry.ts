@@ -69,9 +69,7 @@ export function addRegistryCommand(program: Command): void {
       ),
     )
     .addOption(
-      new Option('--worker-memory <MiB>', 'script heap that each of them may have (4096)').argParser(
-        parseCount,
-      ),
+      new Option('--worker-memory <MiB>', 'script heap that each of them may have').argParser(parseCount),
     )
     .option('--webhook <url>', 'is told what has been expanded or has failed')
     .option('--webhook-secret-file <file>', 'key of the signature of what it is told');

@@ -76,6 +76,7 @@ export class ImageJob {
   }
 
   retryNow(): void {
+    this.services.tasks.retryNow(this.layers ?? []);
     this.wake.abort();
   }
 

@@ -33,6 +33,8 @@ interface LayerTask {
   /** One for each image that waits; the repository has the blob. */
   waiters: { repository: string }[];
   stop: AbortController;
+  /** Ends the pause before the next attempt. */
+  wake: AbortController;
   /** Bytes of the layer VHD. */
   result: Promise<number>;
 }
@@ -73,6 +75,11 @@ export class LayerTasks {
     return this.tasks.get(keyOf(layer))?.progress;
   }
 
+  /** Has the next attempt at layers made at once. */
+  retryNow(layers: readonly { digest: string; diffID: string }[]): void {
+    for (const { digest, diffID } of layers) this.tasks.get(`${digest} ${diffID}`)?.wake.abort();
+  }
+
   /** Forgets that layers have been found bad. */
   forgive(layers: readonly { digest: string; diffID: string }[]): void {
     for (const { digest, diffID } of layers) this.failures.delete(`${digest} ${diffID}`);
@@ -106,6 +113,7 @@ export class LayerTasks {
       progress: { status: 'queued', bytes: 0 },
       waiters: [],
       stop: new AbortController(),
+      wake: new AbortController(),
       result: Promise.resolve(0),
     };
     this.tasks.set(keyOf(layer), task);
@@ -145,7 +153,10 @@ export class LayerTasks {
         const pause = pauseAfter(attempts);
         log.warn('a layer is not expanded yet', { ...details, again: `${Math.round(pause)} ms` });
         task.progress = { status: 'queued', bytes: 0, reason: reasonOf(error) };
-        await sleep(pause, undefined, { signal });
+        task.wake = new AbortController();
+        const either = AbortSignal.any([signal, task.wake.signal]);
+        await sleep(pause, undefined, { signal: either }).catch(() => undefined);
+        signal.throwIfAborted();
       }
     }
   }

@@ -3,7 +3,7 @@
  * the merge to a teleport artifact, again and again until it is done or cannot be done.
  */
 import { mkdir } from 'node:fs/promises';
-import { availableParallelism } from 'node:os';
+import { availableParallelism, totalmem } from 'node:os';
 import { Store } from '../../image/store.js';
 import { canonicalName } from '../../oci/reference.js';
 import { log } from '../../telemetry/logger.js';
@@ -25,13 +25,14 @@ import { WorkerPool } from './worker-pool.js';
 export interface ExpansionOptions {
   /** Worker threads; default: the number of processors. */
   workers?: number;
-  /** MiB of script heap that each of them may have. */
+  /** MiB of script heap that each may have; default: all together half of what the machine has, at most 4 GiB each. */
   workerMemory?: number;
   webhook?: WebhookOptions;
 }
 
-/** A layer or image of some two million files. */
-const DEFAULT_WORKER_MEMORY = 4096;
+/** Enough for a layer of four million files. */
+const MAX_WORKER_MEMORY = 4096;
+const MIN_WORKER_MEMORY = 256;
 /** Manifests and configs of 4 MiB each are in memory meanwhile. */
 const IMAGES_AT_ONCE = 8;
 
@@ -53,7 +54,7 @@ export class ExpansionService implements Expansion {
     origin: BlobOrigin,
     options: ExpansionOptions = {},
   ): Promise<ExpansionService> {
-    const { workers = availableParallelism(), workerMemory = DEFAULT_WORKER_MEMORY } = options;
+    const { workers = availableParallelism(), workerMemory = memoryOf(workers) } = options;
     await mkdir(data.join('store'), { recursive: true });
     const store = await Store.open(data.join('store'), { create: true });
     const records = new JobRecords(data);
@@ -216,4 +217,10 @@ export class ExpansionService implements Expansion {
 
 function keyOf({ repository, digest }: JobName): string {
   return `${repository}@${digest}`;
+}
+
+/** MiB that each of so many workers may have. */
+function memoryOf(workers: number): number {
+  const share = Math.floor(totalmem() / 2 / workers / 2 ** 20);
+  return Math.max(MIN_WORKER_MEMORY, Math.min(share, MAX_WORKER_MEMORY));
 }
