@@ -12,6 +12,7 @@ import { LayerError } from './layer-error.js';
 import { LayerTree } from './layer-tree.js';
 import { appendMetadata, type ExpandedLayer, sealLayer, uuidOf, writeLayer } from './layer-vhd.js';
 import type { PayloadWriter } from './payload-writer.js';
+import { RecipeBuilder } from './recipe-builder.js';
 
 export { LayerError } from './layer-error.js';
 export type { ExpandedLayer } from './layer-vhd.js';
@@ -46,13 +47,14 @@ export async function expandLayer(
     const expansion = new Expansion(writer, options);
     const diffID = await expansion.consume(blob);
     const erofs = await appendMetadata(writer, expansion.tree.finish(), uuidOf(diffID));
-    return sealLayer(writer, erofs, diffID, blockSize);
+    return sealLayer(writer, erofs, diffID, blockSize, expansion.recipe);
   });
 }
 
 /** What is known of the blob so far. */
 class Expansion {
   readonly tree: LayerTree;
+  readonly recipe = new RecipeBuilder();
   readonly #data: FileData;
   readonly #parser = new TarParser();
   readonly #tarHash = createHash('sha256');
@@ -64,7 +66,7 @@ class Expansion {
     readonly options: ExpandOptions,
   ) {
     this.tree = new LayerTree((message) => options.onWarning?.(message));
-    this.#data = new FileData(writer);
+    this.#data = new FileData(writer, this.recipe);
   }
 
   /** Reads the blob to its end, checks its digests, and returns the diffID. */

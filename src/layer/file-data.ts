@@ -7,6 +7,7 @@ import { BLOCK_SIZE, type FileExtent } from '../erofs/tree.js';
 import type { TarEntry } from '../tar/tar.js';
 import { LayerError } from './layer-error.js';
 import type { PayloadWriter } from './payload-writer.js';
+import type { RecipeBuilder } from './recipe-builder.js';
 
 /**
  * A sparse file is described in chunks of a power of two, all of one size: as many as this at most, so that the
@@ -30,6 +31,9 @@ function alignUp(value: number, unit: number): number {
 
 export class FileData {
   readonly #writer: PayloadWriter;
+  readonly #recipe: RecipeBuilder | undefined;
+  /** Offset in the tar of the bytes that are appended next. */
+  #tarOffset = 0;
   /** The first block of a file by contentKey(); that of the first one only, so that collisions cost nothing. */
   readonly #known = new Map<number | string, number>();
   #layerChunks = 0;
@@ -43,12 +47,15 @@ export class FileData {
   #extentStart = -1;
   #next = 0;
 
-  constructor(writer: PayloadWriter) {
+  /** `recipe` learns where in the tar the data lies, which a file that is begun then says. */
+  constructor(writer: PayloadWriter, recipe?: RecipeBuilder) {
     this.#writer = writer;
+    this.#recipe = recipe;
   }
 
-  begin(entry: Pick<TarEntry, 'size' | 'segments'>): void {
+  begin(entry: Pick<TarEntry, 'size' | 'segments'> & { dataOffset?: number }): void {
     this.#size = entry.size;
+    this.#tarOffset = entry.dataOffset ?? 0;
     this.#isSparse = entry.segments !== undefined;
     this.#chunkSize = BLOCK_SIZE;
     if (this.#isSparse) {
@@ -69,6 +76,8 @@ export class FileData {
       this.#next = start;
     }
     this.#writer.padTo(this.#writer.position + offset - this.#next);
+    this.#recipe?.add(this.#writer.position, this.#tarOffset, bytes.length);
+    this.#tarOffset += bytes.length;
     this.#writer.append(bytes);
     this.#next = offset + bytes.length;
     if (!this.#isSparse) this.#crc = crc32(bytes, this.#crc);
@@ -94,8 +103,16 @@ export class FileData {
   /** All bytes have been appended. */
   async end(): Promise<readonly FileExtent[]> {
     this.#endExtent();
+    const earlier = this.#isSparse ? undefined : await this.#equalFile();
+    if (earlier === undefined) this.#recipe?.keep();
+    else this.#recipe?.drop();
+    return earlier ?? this.#extents;
+  }
+
+  /** The extents of an earlier file with the same bytes, if there is one; what was appended is then taken back. */
+  async #equalFile(): Promise<readonly FileExtent[] | undefined> {
     const [extent] = this.#extents;
-    if (this.#isSparse || extent === undefined) return this.#extents;
+    if (extent === undefined) return undefined;
     const start = extent.block * BLOCK_SIZE;
     const key = contentKey(this.#size, this.#crc);
     const earlier = this.#known.get(key);
@@ -105,7 +122,7 @@ export class FileData {
       await this.#writer.rewind(start);
       return [{ ...extent, block: earlier }];
     }
-    return this.#extents;
+    return undefined;
   }
 }
 

@@ -5,6 +5,7 @@ import { type WrittenErofs, writeErofs } from '../erofs/writer.js';
 import { fixedFooter } from '../vhd/vhd.js';
 import { BlockDigests, isBlockSize } from './block-digests.js';
 import { PayloadWriter, writeFailed } from './payload-writer.js';
+import type { RecipeBuilder } from './recipe-builder.js';
 
 export interface ExpandedLayer {
   diffID: string;
@@ -12,6 +13,8 @@ export interface ExpandedLayer {
   size: number;
   digests: BlockDigests;
   inodes: number;
+  /** The encoded recipe; absent of a layer without tar, or beyond the limits of the format. */
+  recipe?: Uint8Array;
 }
 
 /**
@@ -56,17 +59,24 @@ export async function appendMetadata(
   return erofs;
 }
 
-/** Appends the footer, writes the superblock and syncs. */
+/** Appends the footer, writes the superblock and syncs. `recipe` has the extents of the data. */
 export async function sealLayer(
   writer: PayloadWriter,
   erofs: WrittenErofs,
   diffID: string,
   blockSize: number,
+  recipe?: RecipeBuilder,
 ): Promise<ExpandedLayer> {
-  writer.append(fixedFooter(erofs.blocks * BLOCK_SIZE, uuidOf(diffID)));
+  const { superblock, metadata } = erofs;
+  const footer = fixedFooter(erofs.blocks * BLOCK_SIZE, uuidOf(diffID));
+  writer.append(footer);
   const size = writer.position;
-  const digests = await writer.finish(erofs.superblock);
+  const [digests, encoded] = await Promise.all([
+    writer.finish(superblock),
+    recipe?.finish({ diffID, size, superblock, tail: [...metadata, footer] }),
+  ]);
   return {
+    ...(encoded === undefined ? {} : { recipe: encoded }),
     diffID,
     size,
     digests: new BlockDigests({ diffID, blockSize, size, digests }),
