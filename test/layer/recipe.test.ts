@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import test from 'ava';
 import fc from 'fast-check';
 import { LayerError } from '../../src/layer/expand.js';
-import { LITERAL_PIECE, LayerRecipe, RECIPE_FIELDS } from '../../src/layer/recipe.js';
+import { LayerRecipe, LITERAL_PIECE, RECIPE_FIELDS } from '../../src/layer/recipe.js';
 import { RecipeBuilder } from '../../src/layer/recipe-builder.js';
 import { Random } from '../image/random.js';
 import { randomLayer } from '../system/random-layers.js';
