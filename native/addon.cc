@@ -1,6 +1,8 @@
 #include "addon.h"
 
+#include <algorithm>
 #include <cstring>
+#include <thread>
 
 #include "addon-block-file.h"
 #include "addon-session.h"
@@ -10,6 +12,8 @@ namespace {
 
 /// pwrite(2) into the page cache is quick; two threads keep one slow disk from holding up the other.
 constexpr size_t kDiskThreads = 2;
+/// More streams than this are seldom inflated at once; a thread is started when it is first needed.
+constexpr unsigned kMaxInflatingThreads = 8;
 /// Blocks that the disk refused: enough for the READs of a few processes at 1 MiB of read-ahead each.
 constexpr size_t kMemoryBytes = 16 << 20;
 
@@ -21,6 +25,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   defineSys(env, exports);
   defineNotify(env, exports);
   defineBlockFile(env, exports);
+  defineInflater(env, exports);
   defineSession(env, exports);
   return exports;
 }
@@ -28,7 +33,12 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
 }  // namespace
 
 Addon::Addon(Napi::Env env)
-    : env(env), main(env), replies(1), disk(kDiskThreads), memory(std::make_shared<MemoryBlocks>(kMemoryBytes)) {}
+    : env(env),
+      main(env),
+      replies(1),
+      disk(kDiskThreads),
+      inflating(std::clamp(std::thread::hardware_concurrency(), 1u, kMaxInflatingThreads)),
+      memory(std::make_shared<MemoryBlocks>(kMemoryBytes)) {}
 
 uint64_t Addon::begin(Napi::Object kept, Napi::Value& promise) {
   const uint64_t id = nextCall_++;
@@ -57,6 +67,7 @@ void Addon::shutDown() {
   for (auto* session : sessions) session->shutDown();
   replies.stop();
   disk.stop();
+  inflating.stop();
   for (auto* file : blockFiles) file->shutDown();
 }
 

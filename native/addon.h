@@ -39,6 +39,7 @@ struct Addon {
   /// Answers READs whose block has come. Apart from the disk's threads, since a slow disk is no reason to wait.
   WorkerPool replies;
   WorkerPool disk;
+  WorkerPool inflating;
   std::shared_ptr<MemoryBlocks> memory;
   std::set<BlockFileObject*> blockFiles;
   std::set<SessionObject*> sessions;
@@ -55,6 +56,7 @@ void defineCrypto(Napi::Env env, Napi::Object exports);
 void defineSys(Napi::Env env, Napi::Object exports);
 void defineNotify(Napi::Env env, Napi::Object exports);
 void defineBlockFile(Napi::Env env, Napi::Object exports);
+void defineInflater(Napi::Env env, Napi::Object exports);
 void defineSession(Napi::Env env, Napi::Object exports);
 
 }  // namespace orca

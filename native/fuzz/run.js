@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { writeSeeds } from './seeds.js';
-import { coreSources } from './sources.js';
+import { coreSources, inflateLibraries, inflateSources } from './sources.js';
 
 const here = dirname(fileURLToPath(import.meta.url));
 const build = join(dirname(here), 'build', 'fuzz');
@@ -24,15 +24,16 @@ mkdirSync(build, { recursive: true });
 const seeds = mkdtempSync(join(tmpdir(), 'orca-fuzz-seeds-'));
 let failed = false;
 try {
-  const { indexes, requests, index } = writeSeeds(seeds);
-  for (const [target, corpus, maximum] of [
-    ['index', indexes, 65536],
-    ['requests', requests, 4096],
+  const { indexes, requests, inflate, index } = writeSeeds(seeds);
+  for (const [target, corpus, maximum, sources] of [
+    ['index', indexes, 65536, coreSources],
+    ['requests', requests, 4096, coreSources],
+    ['inflate', inflate, 65536, [...inflateSources, ...inflateLibraries]],
   ]) {
     const binary = join(build, target);
     const flags = ['-std=c++20', '-O1', '-g', '-pthread', '-D_GNU_SOURCE', '-fsanitize=fuzzer,address,undefined'];
     flags.push('-fno-sanitize-recover=undefined', join(here, `${target}.cc`));
-    run(clang, [...flags, ...coreSources, '-o', binary]);
+    run(clang, [...flags, ...sources, '-o', binary]);
     const artifacts = join(seeds, `${target}-find-`);
     const known = join(finds, target);
     mkdirSync(known, { recursive: true });
@@ -41,7 +42,7 @@ try {
     failed = !run(binary, args, { ORCA_FUZZ_INDEX: index }) || failed;
   }
   for (const name of readdirSync(seeds)) {
-    const [, target, find] = /^(index|requests)-find-(.*)/.exec(name) ?? [];
+    const [, target, find] = /^(index|requests|inflate)-find-(.*)/.exec(name) ?? [];
     if (target === undefined) continue;
     copyFileSync(join(seeds, name), join(finds, target, find));
     console.error(`orca: a find to be named after its reason: ${join(finds, target, find)}`);

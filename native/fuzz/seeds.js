@@ -1,6 +1,7 @@
 // What fuzzing begins with: small images of every kind of inode, and one request of every opcode. Needs `dist`.
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { deflateRawSync, gzipSync } from 'node:zlib';
 
 const { bytesReader, ErofsImage } = await import('../../dist/src/erofs/reader.js');
 const { directory, file, imageOf, sampleTree, special, symlink } = await import('../../dist/test/erofs/tree-arbitrary.js');
@@ -33,7 +34,28 @@ export function writeSeeds(folder) {
     const messages = nodeids.flatMap((nodeid) => ['', 'big\0'].map((name) => request(opcode, nodeid, name)));
     writeFileSync(join(requests, String(opcode)), Buffer.concat(messages));
   }
-  return { indexes, requests, index };
+  return { indexes, requests, inflate: writeStreams(folder), index };
+}
+
+/** A member, two, one that is damaged; the rest of a stream, with and without a window. */
+function writeStreams(folder) {
+  const inflate = join(folder, 'inflate');
+  mkdirSync(inflate);
+  const text = Buffer.from(Array.from({ length: 3000 }, (_, i) => `${i % 97} bottles of ${i % 13}\n`).join(''));
+  const head = (bits, window = 0) => Buffer.from([bits, 0, window & 255, window >> 8]);
+  const member = gzipSync(text);
+  const damaged = Buffer.from(member);
+  damaged.fill(0xff, 100, 110);
+  const window = text.subarray(0, 1000);
+  const streams = {
+    member: [head(8), member],
+    members: [head(8), member, gzipSync(''), gzipSync(text, { level: 0 }), Buffer.alloc(9)],
+    damaged: [head(8), damaged],
+    raw: [head(0), deflateRawSync(text), Buffer.alloc(8), member],
+    window: [head(3, window.length), window, deflateRawSync(text, { dictionary: window })],
+  };
+  for (const [name, parts] of Object.entries(streams)) writeFileSync(join(inflate, name), Buffer.concat(parts));
+  return inflate;
 }
 
 /** One message after its length. The body is long enough for READ, and starts with the name if there is one. */

@@ -3,6 +3,8 @@
  * image manifest it is about (docs/FORMAT.md, "Teleport artifact"; OCI image-spec manifest.md, "Guidelines for
  * Artifact Usage").
  */
+import { MAX_CHECKPOINTS_BYTES } from '../layer/checkpoints.js';
+import { MAX_RECIPE_BYTES } from '../layer/recipe.js';
 import { digestOf, isDigest, printable } from '../oci/digest.js';
 import { type Descriptor, encodeManifest, MEDIA_TYPE, parseManifest } from '../oci/manifest.js';
 import { ImageError } from './image-error.js';
@@ -10,7 +12,10 @@ import { ImageError } from './image-error.js';
 export const TELEPORT_TYPE = 'application/vnd.orca.teleport.v1+json';
 export const IMAGE_INDEX_TYPE = 'application/vnd.orca.image-index.v1+erofs';
 export const BLOCK_DIGESTS_TYPE = 'application/vnd.orca.block-digests.v1';
+export const LAYER_RECIPE_TYPE = 'application/vnd.orca.layer-recipe.v1';
+export const CHECKPOINTS_TYPE = 'application/vnd.orca.inflate-checkpoints.v1';
 const DIFF_ID_ANNOTATION = 'dev.orca.layer.diffid';
+const BLOB_ANNOTATION = 'dev.orca.layer.blob';
 
 /** About 150 bytes per file: an image of seven million files. It is mapped as a whole, so the cap is on memory. */
 export const MAX_IMAGE_INDEX_BYTES = 2 ** 30;
@@ -25,12 +30,21 @@ export interface LayerDigests {
   descriptor: Descriptor;
 }
 
+export interface BlobCheckpoints {
+  /** Of the compressed layer. */
+  blob: string;
+  descriptor: Descriptor;
+}
+
 export interface TeleportArtifact {
   /** The image manifest. */
   subject: Descriptor;
   imageIndex: Descriptor;
   /** One per device of the image index, in device order. */
   digests: LayerDigests[];
+  /** With these, layers are read from the compressed blobs: at most one per layer, in any order. */
+  recipes?: LayerDigests[];
+  checkpoints?: BlobCheckpoints[];
 }
 
 /** The bytes of the artifact's manifest; the same artifact gives the same bytes. */
@@ -44,6 +58,14 @@ export function encodeTeleportArtifact(artifact: TeleportArtifact): Uint8Array {
       ...artifact.digests.map(({ diffID, descriptor }) => ({
         ...plain(descriptor, BLOCK_DIGESTS_TYPE),
         annotations: { [DIFF_ID_ANNOTATION]: diffID },
+      })),
+      ...(artifact.recipes ?? []).map(({ diffID, descriptor }) => ({
+        ...plain(descriptor, LAYER_RECIPE_TYPE),
+        annotations: { [DIFF_ID_ANNOTATION]: diffID },
+      })),
+      ...(artifact.checkpoints ?? []).map(({ blob, descriptor }) => ({
+        ...plain(descriptor, CHECKPOINTS_TYPE),
+        annotations: { [BLOB_ANNOTATION]: blob },
       })),
     ],
     subject: plain(artifact.subject, artifact.subject.mediaType),
@@ -73,20 +95,31 @@ export function parseTeleportArtifact(bytes: Uint8Array, what = 'teleport artifa
   }
   checkCap(imageIndex, MAX_IMAGE_INDEX_BYTES, what);
 
-  const digests: LayerDigests[] = [];
-  const seen = new Set<string>();
-  for (const descriptor of manifest.layers) {
-    if (descriptor.mediaType !== BLOCK_DIGESTS_TYPE) continue;
-    const diffID = descriptor.annotations?.[DIFF_ID_ANNOTATION] ?? '';
-    if (!isDigest(diffID) || !diffID.startsWith('sha256:')) {
-      throw invalid(`${DIFF_ID_ANNOTATION} ${printable(diffID)} is not a sha256 digest`);
+  const documents = (mediaType: string, annotation: string, cap: number) => {
+    const found = new Map<string, Descriptor>();
+    for (const descriptor of manifest.layers) {
+      if (descriptor.mediaType !== mediaType) continue;
+      const about = descriptor.annotations?.[annotation] ?? '';
+      if (!isDigest(about) || !about.startsWith('sha256:')) {
+        throw invalid(`${annotation} ${printable(about)} is not a sha256 digest`);
+      }
+      if (found.has(about)) throw invalid(`layer ${about} appears twice`);
+      checkCap(descriptor, cap, what);
+      found.set(about, descriptor);
     }
-    if (seen.has(diffID)) throw invalid(`layer ${diffID} appears twice`);
-    seen.add(diffID);
-    checkCap(descriptor, MAX_BLOCK_DIGESTS_BYTES, what);
-    digests.push({ diffID, descriptor });
-  }
-  return { subject: manifest.subject, imageIndex, digests };
+    return [...found];
+  };
+  const ofLayers = (mediaType: string, cap: number): LayerDigests[] =>
+    documents(mediaType, DIFF_ID_ANNOTATION, cap).map(([diffID, descriptor]) => ({ diffID, descriptor }));
+  return {
+    subject: manifest.subject,
+    imageIndex,
+    digests: ofLayers(BLOCK_DIGESTS_TYPE, MAX_BLOCK_DIGESTS_BYTES),
+    recipes: ofLayers(LAYER_RECIPE_TYPE, MAX_RECIPE_BYTES),
+    checkpoints: documents(CHECKPOINTS_TYPE, BLOB_ANNOTATION, MAX_CHECKPOINTS_BYTES).map(
+      ([blob, descriptor]) => ({ blob, descriptor }),
+    ),
+  };
 }
 
 function checkCap({ digest, size }: Descriptor, cap: number, what: string): void {

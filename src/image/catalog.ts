@@ -42,6 +42,15 @@ export function blockDigestsPath(diffID: string): string {
   return `layers/sha256/${diffIDHex(diffID)}.digests`;
 }
 
+export function recipePath(diffID: string): string {
+  return `layers/sha256/${diffIDHex(diffID)}.recipe`;
+}
+
+/** Of a compressed layer, by its digest. */
+export function checkpointsPath(blob: string): string {
+  return `layers/sha256/${diffIDHex(blob)}.checkpoints`;
+}
+
 /** The hex digits of a diffID, which are always those of a sha256. */
 export function diffIDHex(diffID: string): string {
   const { algorithm, hex } = parseDigest(diffID, 'layer');

@@ -7,13 +7,16 @@ import type { WritableLayout } from '../oci/layout.js';
 import { type Descriptor, type ImageIndex, MEDIA_TYPE } from '../oci/manifest.js';
 import {
   BLOCK_DIGESTS_TYPE,
+  type BlobCheckpoints,
+  CHECKPOINTS_TYPE,
   EMPTY_CONFIG,
   encodeTeleportArtifact,
   IMAGE_INDEX_TYPE,
+  LAYER_RECIPE_TYPE,
   type LayerDigests,
   parseTeleportArtifact,
 } from './artifact.js';
-import { blockDigestsPath, layerPath, teleportOf } from './catalog.js';
+import { blockDigestsPath, checkpointsPath, layerPath, recipePath, teleportOf } from './catalog.js';
 import { buildImageIndex } from './image-index.js';
 
 /** What of an input goes into the store beside its layers. */
@@ -45,6 +48,9 @@ export async function findArtifact(
       await layout.checkBlob(blob, 'blob');
     }
     for (const { descriptor: blob } of artifact.digests) await layout.checkBlob(blob, 'block digests');
+    for (const { descriptor: blob } of artifact.recipes ?? []) await layout.checkBlob(blob, 'layer recipe');
+    for (const { descriptor: blob } of artifact.checkpoints ?? [])
+      await layout.checkBlob(blob, 'checkpoints');
     return descriptor;
   } catch (error) {
     if (error instanceof OrcaError) return undefined;
@@ -73,9 +79,39 @@ export async function writeArtifact(
     const bytes = await readFile(pathOf(blockDigestsPath(diffID)));
     digests.push({ diffID, descriptor: await layout.writeBlob(BLOCK_DIGESTS_TYPE, bytes) });
   }
+  // What the blob path needs may be missing: of imported layers, or where an earlier version expanded them.
+  const recipes: LayerDigests[] = [];
+  for (const { diffID } of devices) {
+    const descriptor = await writeIfThere(layout, LAYER_RECIPE_TYPE, pathOf(recipePath(diffID)));
+    if (descriptor !== undefined) recipes.push({ diffID, descriptor });
+  }
+  const checkpoints: BlobCheckpoints[] = [];
+  for (const blob of new Set(image.manifest.layers.map(({ digest }) => digest))) {
+    if (!blob.startsWith('sha256:')) continue;
+    const descriptor = await writeIfThere(layout, CHECKPOINTS_TYPE, pathOf(checkpointsPath(blob)));
+    if (descriptor !== undefined) checkpoints.push({ blob, descriptor });
+  }
   await layout.writeBlobStream(image.manifest.config, [image.configBytes]);
   await layout.writeBlobStream(manifestDescriptor(image), [image.manifestBytes]);
   await layout.writeBlob(MEDIA_TYPE.empty, EMPTY_CONFIG);
-  const artifact = encodeTeleportArtifact({ subject: manifestDescriptor(image), imageIndex, digests });
+  const artifact = encodeTeleportArtifact({
+    subject: manifestDescriptor(image),
+    imageIndex,
+    digests,
+    recipes,
+    checkpoints,
+  });
   return layout.writeBlob(MEDIA_TYPE.manifest, artifact);
+}
+
+async function writeIfThere(
+  layout: WritableLayout,
+  mediaType: string,
+  path: string,
+): Promise<Descriptor | undefined> {
+  const bytes = await readFile(path).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return undefined;
+    throw error;
+  });
+  return bytes && layout.writeBlob(mediaType, bytes);
 }

@@ -6,7 +6,6 @@ import { randomUUID } from 'node:crypto';
 import { mkdir, readdir, readFile, rename, stat } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
-import type { BlockDigests } from '../layer/block-digests.js';
 import { type ExpandedLayer, expandLayer } from '../layer/expand.js';
 import { syncDirectory, writeDurably } from '../oci/durable-file.js';
 import type { ImageInput, InputLayer } from '../oci/image-input.js';
@@ -17,6 +16,7 @@ import {
   blockDigestsPath,
   type CatalogImage,
   checkMarker,
+  checkpointsPath,
   diffIDHex,
   encodeMarker,
   IMAGES_PATH,
@@ -25,6 +25,7 @@ import {
   listImages,
   MARKER_PATH,
   parseCatalog,
+  recipePath,
   withImage,
 } from './catalog.js';
 import { ImageError, imageError } from './image-error.js';
@@ -171,14 +172,14 @@ export class Store {
       report('waiting', 0, 0);
       await this.work.holding(diffIDHex(diffID), options.signal, async (work) => {
         if (await this.hasLayer(diffID)) return report('reused', total, 0);
-        const { digests, size } = await expandLayer(layer.open(), {
+        const expanded = await expandLayer(layer.open(), {
           output: join(work, 'layer.vhd'),
           diffID,
           ...layerOptions(options),
           onProgress: ({ bytesIn, bytesOut }) => report('expanding', bytesIn, bytesOut),
         });
-        await this.adoptLayer(digests, join(work, 'layer.vhd'), work);
-        report('expanded', total, size);
+        await this.adoptLayer(expanded, join(work, 'layer.vhd'), work);
+        report('expanded', total, expanded.size);
       });
     } catch (error) {
       throw imageError(error, `layer ${diffID}`);
@@ -202,7 +203,7 @@ export class Store {
         });
         await this.work.holding(diffIDHex(layer.diffID), options.signal, async () => {
           const known = await this.hasLayer(layer.diffID);
-          if (!known) await this.adoptLayer(layer.digests, output, work);
+          if (!known) await this.adoptLayer(layer, output, work);
           report(known ? 'reused' : 'expanded', total, layer.size);
         });
         return layer;
@@ -219,9 +220,15 @@ export class Store {
     return found.every((status) => status !== undefined);
   }
 
-  private async adoptLayer(digests: BlockDigests, vhd: string, work: string): Promise<void> {
-    await writeDurably(this.path(blockDigestsPath(digests.diffID)), digests.encode(), work);
-    await rename(vhd, this.path(layerPath(digests.diffID)));
+  /** Recipe and checkpoints first, since the layer counts as there without them. */
+  private async adoptLayer(layer: ExpandedLayer, vhd: string, work: string): Promise<void> {
+    const { diffID, digests, recipe, blobDigest, checkpoints } = layer;
+    if (recipe !== undefined) await writeDurably(this.path(recipePath(diffID)), recipe, work);
+    if (blobDigest !== undefined && checkpoints !== undefined) {
+      await writeDurably(this.path(checkpointsPath(blobDigest)), checkpoints, work);
+    }
+    await writeDurably(this.path(blockDigestsPath(diffID)), digests.encode(), work);
+    await rename(vhd, this.path(layerPath(diffID)));
     await syncDirectory(this.path('layers/sha256'));
   }
 

@@ -3,6 +3,8 @@ import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import zlib from 'node:zlib';
 import { Decompress } from 'fzstd';
+import type { CheckpointRecorder } from './checkpoint-recorder.js';
+import { gunzip } from './gunzip.js';
 import { LayerError } from './layer-error.js';
 import { startsZstdFrame, ZstdFrameSplitter } from './zstd-frames.js';
 
@@ -31,8 +33,12 @@ export function detectCompression(start: Uint8Array): Compression {
 /**
  * The decompressed bytes of `blob`. Several gzip members or zstd frames in a row are one stream; zero bytes after
  * the last gzip member are ignored. Throws LayerError CORRUPT for damaged or truncated data, and what `blob` throws.
+ * `recorder` gets checkpoints: in gzip about every `recorder.span` bytes, in zstd where a frame begins.
  */
-export async function* decompress(blob: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array, void, void> {
+export async function* decompress(
+  blob: AsyncIterable<Uint8Array>,
+  recorder?: CheckpointRecorder,
+): AsyncGenerator<Uint8Array, void, void> {
   const source = blob[Symbol.asyncIterator]();
   try {
     const start: Uint8Array[] = [];
@@ -45,8 +51,8 @@ export async function* decompress(blob: AsyncIterable<Uint8Array>): AsyncGenerat
     }
     const compression = detectCompression(Buffer.concat(start).subarray(0, MAGIC_SIZE));
     const chunks = resumed(start, source);
-    if (compression === 'gzip')
-      yield* transformed(chunks, zlib.createGunzip({ chunkSize: OUTPUT_CHUNK_SIZE }));
+    if (recorder !== undefined) recorder.compression = compression;
+    if (compression === 'gzip') yield* gunzip(chunks, recorder);
     else if (compression === 'zstd') yield* decompressZstd(chunks);
     else yield* chunks;
   } finally {

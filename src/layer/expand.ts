@@ -6,6 +6,7 @@ import { TarParser } from '../tar/parser.js';
 import type { TarEvent } from '../tar/tar.js';
 import { BlobReader } from './blob-reader.js';
 import { DEFAULT_BLOCK_SIZE } from './block-digests.js';
+import { CheckpointRecorder } from './checkpoint-recorder.js';
 import { decompress } from './decompress.js';
 import { FileData } from './file-data.js';
 import { LayerError } from './layer-error.js';
@@ -45,9 +46,10 @@ export async function expandLayer(
   const blockSize = options.blockSize ?? DEFAULT_BLOCK_SIZE;
   return writeLayer(options.output, blockSize, async (writer) => {
     const expansion = new Expansion(writer, options);
-    const diffID = await expansion.consume(blob);
+    const { diffID, blobDigest, checkpoints } = await expansion.consume(blob);
     const erofs = await appendMetadata(writer, expansion.tree.finish(), uuidOf(diffID));
-    return sealLayer(writer, erofs, diffID, blockSize, expansion.recipe);
+    const layer = await sealLayer(writer, erofs, diffID, blockSize, expansion.recipe);
+    return { ...layer, blobDigest, checkpoints };
   });
 }
 
@@ -58,6 +60,8 @@ class Expansion {
   readonly #data: FileData;
   readonly #parser = new TarParser();
   readonly #tarHash = createHash('sha256');
+  readonly #recorder = new CheckpointRecorder();
+  #tarSize = 0;
   /** The file whose data events follow. */
   #file: RegularFile | undefined;
 
@@ -69,13 +73,17 @@ class Expansion {
     this.#data = new FileData(writer, this.recipe);
   }
 
-  /** Reads the blob to its end, checks its digests, and returns the diffID. */
-  async consume(blob: AsyncIterable<Uint8Array>): Promise<string> {
+  /** Reads the blob to its end and checks its digests. */
+  async consume(
+    blob: AsyncIterable<Uint8Array>,
+  ): Promise<{ diffID: string; blobDigest: string; checkpoints: Uint8Array }> {
     const { signal, blobDigest, diffID } = this.options;
     const reader = new BlobReader(blob);
+    let digestRead: string;
     try {
       await this.#read(reader);
-      if (blobDigest !== undefined) checkDigest('the blob', await reader.digest(signal), blobDigest);
+      digestRead = await reader.digest(signal);
+      if (blobDigest !== undefined) checkDigest('the blob', digestRead, blobDigest);
     } catch (error) {
       if (blobDigest !== undefined && blamesBlob(error) && !reader.hasFailed) {
         checkDigest('the blob', await reader.digest(signal), blobDigest, error);
@@ -86,13 +94,19 @@ class Expansion {
     }
     const digest = `sha256:${this.#tarHash.digest('hex')}`;
     if (diffID !== undefined) checkDigest('the uncompressed layer', digest, diffID);
-    return digest;
+    const checkpoints = await this.#recorder.finish({
+      digest: digestRead,
+      size: reader.bytesRead,
+      tarSize: this.#tarSize,
+    });
+    return { diffID: digest, blobDigest: digestRead, checkpoints };
   }
 
   async #read(reader: BlobReader): Promise<void> {
-    for await (const chunk of decompress(reader)) {
+    for await (const chunk of decompress(reader, this.#recorder)) {
       this.options.signal?.throwIfAborted();
       this.#tarHash.update(chunk);
+      this.#tarSize += chunk.length;
       await this.#take(this.#parser.push(chunk));
       await this.writer.ready();
       this.options.onProgress?.({ bytesIn: reader.bytesRead, bytesOut: this.writer.position });

@@ -15,6 +15,9 @@ export interface ExpandedLayer {
   inodes: number;
   /** The encoded recipe; absent of a layer without tar, or beyond the limits of the format. */
   recipe?: Uint8Array;
+  /** Digest of the blob, and its encoded checkpoints; absent of a layer that was imported. */
+  blobDigest?: string;
+  checkpoints?: Uint8Array;
 }
 
 /**

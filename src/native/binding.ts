@@ -3,6 +3,7 @@
  */
 import { createRequire } from 'node:module';
 import type { PutResult, SessionOptions, SessionStats } from './addon.js';
+import type { InflateStep } from './inflate.js';
 
 export interface NativeBlockFile {
   readonly blocks: number;
@@ -29,6 +30,15 @@ export interface NativeSession {
   close(): void;
 }
 
+export interface NativeInflater {
+  run(input: Uint8Array, output: Uint8Array, span: number): Promise<NativeInflateStep>;
+}
+
+export interface NativeInflateStep extends InflateStep {
+  /** What is wrong with the data. */
+  error?: string;
+}
+
 export interface Binding {
   mount(source: string, target: string, type: string, flags: number, data: string): void;
   umount(target: string, flags: number): void;
@@ -49,6 +59,12 @@ export interface Binding {
     blockSize: number,
     onTouch: (block: number) => void,
   ) => NativeBlockFile;
+  /** At the beginning of a gzip member, or within one: bits, the byte's high bits that they are, window. */
+  Inflater: new (
+    bits?: number,
+    value?: number,
+    window?: Uint8Array,
+  ) => NativeInflater;
   Session: new (
     fd: number,
     indexPath: string,
