@@ -7,14 +7,15 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { bytesReader, ErofsImage } from '../erofs/reader.js';
-import { type LayerDigests, parseTeleportArtifact } from '../image/artifact.js';
+import { type LayerDigests, parseTeleportArtifact, type TeleportArtifact } from '../image/artifact.js';
 import { diffIDHex } from '../image/catalog.js';
 import { ImageError } from '../image/image-error.js';
 import { BlockDigests } from '../layer/block-digests.js';
 import { parseDigest, verifyBytes } from '../oci/digest.js';
 import { type ImageConfig, parseImageConfig } from '../oci/image-config.js';
-import { type Descriptor, MAX_MANIFEST_BYTES, parseManifest } from '../oci/manifest.js';
+import { type Descriptor, MAX_MANIFEST_BYTES, type Manifest, parseManifest } from '../oci/manifest.js';
 import { BlobCache } from './blob-cache.js';
+import type { BlobLayer } from './blob-source.js';
 
 export interface RemoteLayer {
   diffID: string;
@@ -32,6 +33,8 @@ export interface RemoteImage {
   indexPath: string;
   /** In the order of the image index's device table. */
   devices: RemoteLayer[];
+  /** The layers as compressed blobs, for BlobSource; in the order of the manifest, each diffID once. */
+  blobs?: BlobLayer[];
 }
 
 export interface AssemblyOptions {
@@ -102,6 +105,7 @@ class Assembly {
       config,
       indexPath: this.#blobs.path(artifact.imageIndex.digest),
       devices,
+      blobs: blobLayers(manifest, config, artifact),
     };
   }
 
@@ -130,6 +134,24 @@ class Assembly {
     if (kept) await this.#blobs.write(digest, bytes);
     return bytes;
   }
+}
+
+/** Which blob each layer is, and what the artifact has for reading it. Empty where the two lists do not match. */
+function blobLayers(
+  { layers }: Manifest,
+  { diffIDs }: ImageConfig,
+  { recipes = [], checkpoints = [] }: TeleportArtifact,
+): BlobLayer[] {
+  if (layers.length !== diffIDs.length) return [];
+  const found = new Map<string, BlobLayer>();
+  for (const [index, diffID] of diffIDs.entries()) {
+    const blob = layers[index] as Descriptor;
+    const known = checkpoints.find((document) => document.blob === blob.digest)?.descriptor;
+    if (found.has(diffID) && known === undefined) continue;
+    const recipe = recipes.find((document) => document.diffID === diffID)?.descriptor;
+    found.set(diffID, { diffID, blob, recipe, checkpoints: known });
+  }
+  return [...found.values()];
 }
 
 /** Promise.all that rejects only when nothing is under way any more, so that no file is written after a failure. */

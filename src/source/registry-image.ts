@@ -133,7 +133,10 @@ async function openAnew(
   if (reference.digest !== manifestDigest) {
     await memory.write({ domain, path, digest: manifestDigest }, platform, description);
   }
-  const { sources, passedOver } = openTransports(client, repository, mount, description);
+  const { sources, passedOver } = openTransports(client, repository, mount, description, {
+    layers: image.blobs ?? [],
+    cacheDir,
+  });
   return { ...resolved, state: 'ready', image, sources, passedOver, description };
 }
 
@@ -160,10 +163,16 @@ async function openRemembered(
   const repository = client.repository(reference);
   const mount = new RegistryMount(repository, manifest.digest, options);
   const wanted = description.transports.filter(({ kind }) => options.transports?.includes(kind) ?? true);
-  const { sources, passedOver } = openTransports(client, repository, mount, {
-    ...description,
-    transports: wanted,
-  });
+  const { sources, passedOver } = openTransports(
+    client,
+    repository,
+    mount,
+    {
+      ...description,
+      transports: wanted,
+    },
+    { layers: image.blobs ?? [], cacheDir },
+  );
   const resolved = { repository, manifestDigest: manifest.digest, rememberedFrom: resolvedAt };
   return { ...resolved, state: 'ready', image, sources, passedOver, description };
 }

@@ -6,6 +6,7 @@ import { shownUrl } from '../oci/registry-error.js';
 import { isInsecure, trustFor } from '../oci/registry-trust.js';
 import type { Repository } from '../oci/repository.js';
 import { parseSmbUrl } from '../smb/url.js';
+import { type BlobLayer, BlobSource } from './blob-source.js';
 import { HttpsSource, parseStoreUrl } from './https-source.js';
 import type { HttpsTransport, MountDescription, SmbTransport, TransportKind } from './mount-description.js';
 import type { RegistryMount } from './registry-mount.js';
@@ -24,13 +25,19 @@ export function openTransports(
   repository: Repository,
   mount: RegistryMount,
   { transports }: MountDescription,
+  blobs: { layers: readonly BlobLayer[]; cacheDir: string },
 ): { sources: Source[]; passedOver: PassedOver[] } {
   const sources: Source[] = [];
   const passedOver: PassedOver[] = [];
   const { domain } = repository;
   for (const transport of transports) {
     const { kind } = transport;
-    if (kind === 'blob') continue;
+    if (kind === 'blob') {
+      if (blobs.layers.some(({ recipe, checkpoints }) => recipe && checkpoints)) {
+        sources.push(new BlobSource({ repository, ...blobs }));
+      }
+      continue;
+    }
     try {
       sources.push(
         kind === 'smb'

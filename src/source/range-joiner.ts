@@ -1,0 +1,60 @@
+/** Range reads that are asked for in one turn of the event loop, made with as few requests as possible. */
+
+/** Bytes between two ranges that are cheaper to get than a second request is. */
+const GAP = 8 << 10;
+/** Of one request: what fails is asked for again as a whole. */
+const MAX_REQUEST = 4 << 20;
+
+interface Wanted {
+  offset: number;
+  end: number;
+  resolve(bytes: Uint8Array): void;
+  reject(error: unknown): void;
+}
+
+export type ReadBytes = (offset: number, length: number) => Promise<Uint8Array>;
+
+export class RangeJoiner {
+  readonly #read: ReadBytes;
+  #wanted: Wanted[] = [];
+
+  constructor(read: ReadBytes) {
+    this.#read = read;
+  }
+
+  /** A view that may share its buffer with those of others. */
+  read(offset: number, length: number): Promise<Uint8Array> {
+    return new Promise((resolve, reject) => {
+      if (this.#wanted.length === 0) setImmediate(() => this.#send());
+      this.#wanted.push({ offset, end: offset + length, resolve, reject });
+    });
+  }
+
+  #send(): void {
+    const wanted = this.#wanted.sort((a, b) => a.offset - b.offset);
+    this.#wanted = [];
+    let run: Wanted[] = [];
+    let end = 0;
+    for (const want of wanted) {
+      const start = run[0]?.offset ?? want.offset;
+      if (run.length > 0 && (want.offset > end + GAP || want.end - start > MAX_REQUEST)) {
+        void this.#request(run, end);
+        run = [];
+        end = 0;
+      }
+      run.push(want);
+      end = Math.max(end, want.end);
+    }
+    if (run.length > 0) void this.#request(run, end);
+  }
+
+  async #request(run: readonly Wanted[], end: number): Promise<void> {
+    const start = (run[0] as Wanted).offset;
+    try {
+      const bytes = await this.#read(start, end - start);
+      for (const want of run) want.resolve(bytes.subarray(want.offset - start, want.end - start));
+    } catch (error) {
+      for (const want of run) want.reject(error);
+    }
+  }
+}
