@@ -27,6 +27,8 @@ export interface ExpandOptions {
   diffID?: string;
   /** Bytes of a digest block; DEFAULT_BLOCK_SIZE unless given. */
   blockSize?: number;
+  /** False: the file need not survive a crash of the machine, so it is not synced; default true. */
+  isLasting?: boolean;
   signal?: AbortSignal;
   /** After each chunk: bytes of the blob that were read, bytes of the VHD so far. */
   onProgress?(progress: { bytesIn: number; bytesOut: number }): void;
@@ -48,7 +50,12 @@ export async function expandLayer(
     const expansion = new Expansion(writer, options);
     const { diffID, blobDigest, checkpoints } = await expansion.consume(blob);
     const erofs = await appendMetadata(writer, expansion.tree.finish(), uuidOf(diffID));
-    const layer = await sealLayer(writer, erofs, diffID, blockSize, expansion.recipe);
+    const layer = await sealLayer(writer, erofs, {
+      diffID,
+      blockSize,
+      recipe: expansion.recipe,
+      ...(options.isLasting === undefined ? {} : { isLasting: options.isLasting }),
+    });
     return { ...layer, blobDigest, checkpoints };
   });
 }

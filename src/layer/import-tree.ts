@@ -49,7 +49,7 @@ export async function importTree(
     const erofs = await appendMetadata(writer, root, new Uint8Array(16));
     const hash = createHash('sha256').update(erofs.superblock);
     for await (const bytes of writer.written(BLOCK_SIZE)) hash.update(bytes);
-    return sealLayer(writer, erofs, `sha256:${hash.digest('hex')}`, blockSize);
+    return sealLayer(writer, erofs, { diffID: `sha256:${hash.digest('hex')}`, blockSize });
   });
 }
 

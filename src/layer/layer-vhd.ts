@@ -62,20 +62,27 @@ export async function appendMetadata(
   return erofs;
 }
 
-/** Appends the footer, writes the superblock and syncs. `recipe` has the extents of the data. */
+export interface SealOptions {
+  diffID: string;
+  blockSize: number;
+  /** Has the extents of the data. */
+  recipe?: RecipeBuilder;
+  /** Whether the file is synced; default true. */
+  isLasting?: boolean;
+}
+
+/** Appends the footer and writes the superblock. */
 export async function sealLayer(
   writer: PayloadWriter,
   erofs: WrittenErofs,
-  diffID: string,
-  blockSize: number,
-  recipe?: RecipeBuilder,
+  { diffID, blockSize, recipe, isLasting = true }: SealOptions,
 ): Promise<ExpandedLayer> {
   const { superblock, metadata } = erofs;
   const footer = fixedFooter(erofs.blocks * BLOCK_SIZE, uuidOf(diffID));
   writer.append(footer);
   const size = writer.position;
   const [digests, encoded] = await Promise.all([
-    writer.finish(superblock),
+    writer.finish(superblock, isLasting),
     recipe?.finish({ diffID, size, superblock, tail: [...metadata, footer] }),
   ]);
   return {

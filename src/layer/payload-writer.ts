@@ -197,8 +197,8 @@ export class PayloadWriter {
     this.#used = position - this.#bufferStart;
   }
 
-  /** Writes the rest and the superblock, and syncs. Returns the block digests, one after the other. */
-  async finish(superblock: Uint8Array): Promise<Uint8Array> {
+  /** Writes the rest and the superblock, and syncs unless told not to. Returns the block digests, one after the other. */
+  async finish(superblock: Uint8Array, isLasting = true): Promise<Uint8Array> {
     const size = this.position;
     if (this.#used > 0) this.#flush();
     await Promise.all([...this.#inFlight].map(({ done }) => done));
@@ -208,7 +208,7 @@ export class PayloadWriter {
     this.#digests[0] = createHash('sha256').update(this.#firstBlock).digest();
     try {
       await this.#file.truncate(size);
-      await this.#file.sync();
+      if (isLasting) await this.#file.sync();
     } catch (cause) {
       throw writeFailed(this.#path, cause);
     }

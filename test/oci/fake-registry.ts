@@ -13,6 +13,7 @@ import {
 import { createServer as createTlsServer } from 'node:https';
 import { type AddressInfo, connect, type Socket } from 'node:net';
 import { join, resolve } from 'node:path';
+import { gunzipSync } from 'node:zlib';
 import { digestOf } from '../../src/oci/digest.js';
 import { type Descriptor, encodeManifest, MEDIA_TYPE } from '../../src/oci/manifest.js';
 
@@ -106,7 +107,7 @@ export class FakeRegistry {
 
   /** An image of these layer blobs. */
   addImage(tag: string | undefined, layers: readonly Uint8Array[], architecture = 'amd64'): Descriptor {
-    const diffIDs = layers.map((layer) => digestOf(layer));
+    const diffIDs = layers.map((layer) => digestOf(layer[0] === 0x1f ? gunzipSync(layer) : layer));
     const config = { os: 'linux', architecture, rootfs: { type: 'layers', diff_ids: diffIDs } };
     const bytes = encodeManifest({
       mediaType: MEDIA_TYPE.manifest,

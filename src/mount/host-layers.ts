@@ -1,0 +1,138 @@
+/**
+ * Layers that this host expands itself, each once whoever wants it, in whatever process: the layer VHD goes into the
+ * block cache, and what is needed to read it again from its blob into CACHE/blobs. CACHE/expanded has one record per
+ * layer (by diffID) of where that is.
+ */
+import { mkdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { adoptLayer } from '../cache/adopted-layer.js';
+import type { BlockCache } from '../cache/block-cache.js';
+import { BLOCK_DIGESTS_TYPE, CHECKPOINTS_TYPE, LAYER_RECIPE_TYPE } from '../image/artifact.js';
+import { diffIDHex } from '../image/catalog.js';
+import { WorkArea } from '../image/work-area.js';
+import { expandLayer } from '../layer/expand.js';
+import { digestOf } from '../oci/digest.js';
+import { writeDurably } from '../oci/durable-file.js';
+import { JsonObject } from '../oci/json-object.js';
+import { type Descriptor, decodeDescriptor } from '../oci/manifest.js';
+import type { Repository } from '../oci/repository.js';
+import { MountError } from './mount-error.js';
+
+/** What a host has of a layer besides its blocks, all of it in CACHE/blobs. */
+export interface HostLayer {
+  diffID: string;
+  /** The compressed layer. */
+  blob: Descriptor;
+  digests: Descriptor;
+  recipe: Descriptor;
+  checkpoints: Descriptor;
+}
+
+export interface HostProgress {
+  diffID: string;
+  /** Bytes of the blob that have been read, of `total`. */
+  bytesIn: number;
+  total: number;
+}
+
+const VERSION = 1;
+const MAX_RECORD_BYTES = 16 << 10;
+const DOCUMENTS = ['blob', 'digests', 'recipe', 'checkpoints'] as const;
+
+export class HostLayers {
+  readonly #cache: BlockCache;
+  readonly #directory: string;
+  readonly #work: WorkArea;
+
+  private constructor(cache: BlockCache) {
+    this.#cache = cache;
+    this.#directory = join(cache.directory, 'expanded');
+    this.#work = new WorkArea(this.#directory);
+  }
+
+  static async open(cache: BlockCache): Promise<HostLayers> {
+    const layers = new HostLayers(cache);
+    for (const folder of ['locks', 'tmp']) {
+      await mkdir(join(layers.#directory, folder), { recursive: true, mode: 0o700 });
+    }
+    await layers.#work.removeLitter();
+    return layers;
+  }
+
+  /** Expands a layer, unless the host has it or has had it. Throws what the repository and expandLayer throw. */
+  async expand(
+    repository: Repository,
+    layer: { diffID: string; blob: Descriptor },
+    signal: AbortSignal | undefined,
+    onProgress: ((progress: HostProgress) => void) | undefined,
+  ): Promise<HostLayer> {
+    const { diffID, blob } = layer;
+    const known = await this.#known(diffID);
+    if (known !== undefined) return known;
+    return this.#work.holding(diffIDHex(diffID), signal, async (work) => {
+      const meanwhile = await this.#known(diffID);
+      if (meanwhile !== undefined) return meanwhile;
+      const output = join(work, 'layer.vhd');
+      const { digests, recipe, checkpoints } = await expandLayer(
+        repository.blob(blob, 'layer').stream(signal),
+        {
+          output,
+          diffID,
+          isLasting: false,
+        // Another digest is the reason for whatever is wrong with the bytes.
+        ...(blob.digest.startsWith('sha256:') ? { blobDigest: blob.digest } : {}),
+          ...(signal === undefined ? {} : { signal }),
+          onProgress: ({ bytesIn }) => onProgress?.({ diffID, bytesIn, total: blob.size }),
+        },
+      );
+      if (recipe === undefined || checkpoints === undefined) {
+        throw new MountError('TOO_LARGE', `layer ${diffID} has more files than this host can expand`);
+      }
+      const found: HostLayer = {
+        diffID,
+        blob,
+        digests: await this.#keep(BLOCK_DIGESTS_TYPE, digests.encode()),
+        recipe: await this.#keep(LAYER_RECIPE_TYPE, recipe),
+        checkpoints: await this.#keep(CHECKPOINTS_TYPE, checkpoints),
+      };
+      await adoptLayer(this.#cache, digests, output);
+      await this.#write(found, work);
+      return found;
+    });
+  }
+
+  async #keep(mediaType: string, bytes: Uint8Array): Promise<Descriptor> {
+    const digest = digestOf(bytes);
+    await this.#cache.blobs.ensure(digest, bytes);
+    return { mediaType, digest, size: bytes.length };
+  }
+
+  #path(diffID: string): string {
+    return join(this.#directory, `${diffIDHex(diffID)}.json`);
+  }
+
+  async #write({ diffID, ...documents }: HostLayer, work: string): Promise<void> {
+    const record = { version: VERSION, ...documents };
+    await writeDurably(this.#path(diffID), Buffer.from(`${JSON.stringify(record)}\n`), work);
+  }
+
+  /** undefined when it was never expanded here, or one of its documents is gone or spoilt. */
+  async #known(diffID: string): Promise<HostLayer | undefined> {
+    try {
+      const path = this.#path(diffID);
+      const json = JsonObject.parse(await readFile(path), MAX_RECORD_BYTES, 'PROTOCOL', path);
+      if (json.size('version') !== VERSION) return undefined;
+      const [blob, digests, recipe, checkpoints] = DOCUMENTS.map((name) => {
+        const object = json.object(name);
+        if (object === undefined) throw json.error(name, 'is missing');
+        return decodeDescriptor(object);
+      }) as [Descriptor, Descriptor, Descriptor, Descriptor];
+      for (const document of [digests, recipe, checkpoints]) {
+        if ((await this.#cache.blobs.read(document, 'layer document')) === undefined) return undefined;
+      }
+      return { diffID, blob, digests, recipe, checkpoints };
+    } catch {
+      return undefined;
+    }
+  }
+}
