@@ -79,8 +79,8 @@ export class HostLayers {
           output,
           diffID,
           isLasting: false,
-        // Another digest is the reason for whatever is wrong with the bytes.
-        ...(blob.digest.startsWith('sha256:') ? { blobDigest: blob.digest } : {}),
+          // Another digest is the reason for whatever is wrong with the bytes.
+          ...(blob.digest.startsWith('sha256:') ? { blobDigest: blob.digest } : {}),
           ...(signal === undefined ? {} : { signal }),
           onProgress: ({ bytesIn }) => onProgress?.({ diffID, bytesIn, total: blob.size }),
         },
