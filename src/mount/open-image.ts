@@ -2,9 +2,10 @@
  * From what a user asks for to an image that can be mounted: its index and block digests in the cache, and the sources
  * that serve the rest, best first. The one way in for every command, for the daemon and for the snapshotter.
  */
+import type { BlockCache } from '../cache/block-cache.js';
 import type { Platform } from '../oci/manifest.js';
-import { parseReference } from '../oci/reference.js';
-import type { RegistryClientOptions } from '../oci/registry-client.js';
+import { familiarReference, parseReference, withDefaultTag } from '../oci/reference.js';
+import type { RegistryClient, RegistryClientOptions } from '../oci/registry-client.js';
 import type { LayerProgress, TransportKind } from '../source/mount-description.js';
 import { openSource } from '../source/open-source.js';
 import type { PullPolicy, ReadyImage, RegistryImageOptions } from '../source/registry-image.js';
@@ -67,12 +68,12 @@ const DEFAULT_WAIT_MS = 300_000;
  */
 export async function openImage(
   request: ImageRequest,
-  cache: { directory: string },
+  cache: BlockCache,
   signal?: AbortSignal,
   options: OpenOptions = {},
 ): Promise<OpenedImage> {
   const opened = await (request.store === undefined
-    ? openFromRegistry(request, cache.directory, signal, options)
+    ? openFromRegistry(request, cache, signal, options)
     : openFromStore(request, request.store, cache.directory, signal, options));
   const { layers = opened.image.config.diffIDs.length } = request;
   if (layers === opened.image.config.diffIDs.length) return opened;
@@ -109,7 +110,7 @@ async function openFromStore(
 
 async function openFromRegistry(
   request: ImageRequest,
-  cacheDir: string,
+  cache: BlockCache,
   signal: AbortSignal | undefined,
   { logger, onExpanding }: OpenOptions,
 ): Promise<OpenedImage> {
@@ -123,7 +124,7 @@ async function openFromRegistry(
     const query: RegistryImageOptions = {
       client,
       reference,
-      cacheDir,
+      cacheDir: cache.directory,
       ...(request.region === undefined ? {} : { region: request.region }),
       ...(request.transports === undefined ? {} : { transports: request.transports }),
       ...(request.platform === undefined ? {} : { platform: request.platform }),
@@ -137,11 +138,40 @@ async function openFromRegistry(
       onExpanding: onExpanding ?? reporter(request.image, logger ?? log),
     });
     if (found.state === 'ready') return readyImage(found, request, () => client.close());
-    throw new MountError(...refusal(request.image, found));
+    if (found.state === 'expanding' || request.transports?.includes('blob') === false) {
+      throw new MountError(...refusal(request.image, found));
+    }
+    return await openUnexpanded(found, request, cache, client, { signal, logger: logger ?? log });
   } catch (error) {
     await client.close();
     throw error;
   }
+}
+
+/** The host does what the registry has not done. */
+async function openUnexpanded(
+  found: Exclude<NotReady, { state: 'expanding' }>,
+  request: ImageRequest,
+  cache: BlockCache,
+  client: RegistryClient,
+  { signal, logger }: { signal: AbortSignal | undefined; logger: Logger },
+): Promise<OpenedImage> {
+  const { repository, manifestDigest } = found;
+  const { openUnexpandedImage } = await import('./unexpanded-image.js');
+  const because =
+    found.state === 'not-enabled'
+      ? `${repository.domain} does not teleport the repository`
+      : `${repository.domain} has not expanded it (${found.reason ?? 'it does not say why'})`;
+  logger.info(`${request.image} is downloaded and expanded by this host, since ${because}`);
+  const name = familiarReference(withDefaultTag(parseReference(request.image)));
+  const opened = await openUnexpandedImage({ repository, manifestDigest, name, because, cache, signal });
+  return {
+    ...opened,
+    close: async () => {
+      await opened.close();
+      await client.close();
+    },
+  };
 }
 
 function readyImage(found: ReadyImage, request: ImageRequest, closeClient: () => Promise<void>): OpenedImage {
