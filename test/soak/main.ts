@@ -9,8 +9,9 @@ const options = {
   images: 200,
   layers: 150,
   layerBytes: 8 << 20,
-  killEvery: [2000, 4000],
+  killEvery: [3000, 3000],
   kills: 25,
+  killToTheEnd: true,
   log: (line: string) => console.log(`# ${line}`),
 } as const;
 

@@ -26,6 +26,8 @@ export interface SoakOptions {
   killEvery: readonly [number, number];
   /** So many; when all has been pushed before the last of them, the clients go on pulling. */
   kills: number;
+  /** Go on killing until all images are pushed. */
+  killToTheEnd?: boolean;
   log?: (line: string) => void;
 }
 
@@ -133,7 +135,9 @@ export async function soak(registry: RegistryProcess, options: SoakOptions): Pro
   });
   const random = new Random(seed);
   try {
-    while (kills < options.kills && faults.length === 0) {
+    const goesOn = () =>
+      kills < options.kills || (options.killToTheEnd === true && pushed.length < images.length);
+    while (goesOn() && faults.length === 0) {
       await Promise.race([all, sleep(killEvery[0] + random.below(killEvery[1]))]);
       if (finished) break;
       await registry.kill();
