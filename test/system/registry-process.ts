@@ -17,7 +17,7 @@ import { type Ended, startOrca } from '../cli/orca.js';
 /** The machine may be busy with other tests. */
 const START_MS = 120_000;
 
-async function freePort(): Promise<number> {
+export async function freePort(): Promise<number> {
   const server = createServer();
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   const { port } = server.address() as { port: number };
