@@ -17,6 +17,7 @@ const mount = await mountImage({
   sources: [source],
   cache,
   mountpoint: request.mountpoint,
+  ...(request.profile === undefined ? {} : { profile: request.profile }),
   ...(request.readAhead === undefined ? {} : { readAhead: request.readAhead }),
 });
 process.on('message', (command: 'stats' | 'unmount') => {

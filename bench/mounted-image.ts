@@ -14,6 +14,8 @@ export interface MountRequest {
   mountpoint: string;
   /** KiB. */
   readAhead?: number;
+  /** Record and replay startup profiles; default true. */
+  profile?: boolean;
 }
 
 export interface MountedImage {

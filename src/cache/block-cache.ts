@@ -3,6 +3,7 @@
  *
  *   CACHE/layers/<hex>.data, .map    the blocks of one layer VHD; <hex> is the sha256 of its block digests
  *   CACHE/blobs/sha256/<hex>         small blobs, the block digests among them
+ *   CACHE/profiles/<hex>             startup profiles, by manifest digest
  *   CACHE/images/<hex>.json          what the catalog said of an image, by its manifest digest
  *   CACHE/lock                       flock(2): whoever evicts
  *
@@ -24,6 +25,7 @@ import { CachedLayer } from './cached-layer.js';
 import { Eviction, lastUseOf } from './eviction.js';
 import { type FetchOptions, FetchScheduler } from './fetch-scheduler.js';
 import { LayerSource } from './layer-source.js';
+import { ProfileStore } from './profile-store.js';
 import { SourceState } from './source-state.js';
 
 export interface BlockCacheOptions extends FetchOptions {
@@ -65,6 +67,7 @@ export class BlockCache {
   readonly scheduler: FetchScheduler;
   readonly eviction: Eviction;
   readonly blobs: BlobCache;
+  readonly profiles: ProfileStore;
   readonly #log: Logger;
   readonly #spare: boolean;
   readonly #readAhead: BlockCacheOptions['readAhead'];
@@ -81,6 +84,7 @@ export class BlockCache {
     this.scheduler = new FetchScheduler(options, options.logger);
     this.eviction = new Eviction(directory, limit, this.#layers, options.logger);
     this.blobs = new BlobCache(directory);
+    this.profiles = new ProfileStore(directory);
   }
 
   /** Makes the directory if it is missing. Throws CacheError. */

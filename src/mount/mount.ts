@@ -7,6 +7,8 @@
 import { closeSync } from 'node:fs';
 import { statfs } from 'node:fs/promises';
 import type { BlockCache, LayerLease } from '../cache/block-cache.js';
+import { prefetchProfile } from '../cache/profile-store.js';
+import { StartupProfile } from '../cache/startup-profile.js';
 import { addon, type Session, type SessionStats } from '../native/addon.js';
 import type { RemoteImage } from '../source/remote-image.js';
 import type { Source } from '../source/source.js';
@@ -27,6 +29,8 @@ export interface MountOptions {
   mountpoint: string;
   /** KiB; default 1024. */
   readAhead?: number;
+  /** Record what is read, and fetch ahead what earlier mounts of the image read as they started; default true. */
+  profile?: boolean;
   logger?: Logger;
   /** Told of the mount's descriptor before anything is served by it, so that it can be stored elsewhere. */
   onDescriptor?: (fd: number) => void;
@@ -109,6 +113,7 @@ export class Mount {
   readonly ended: Promise<MountEnd>;
   readonly #session: Session;
   readonly #leases: readonly LayerLease[];
+  readonly #ending = new AbortController();
   #readAhead: number | undefined;
 
   private constructor(
@@ -133,11 +138,25 @@ export class Mount {
       },
       onEnd: (reason, message) => resolve({ reason, message }),
     });
+    const { profile = true, cache, image } = options;
+    if (profile) void this.#replay(cache, image.manifestDigest);
     this.ended = promise.then(async (end) => {
+      this.#ending.abort();
       await this.#session.close();
+      if (profile) await this.#record(cache, image.manifestDigest);
       await Promise.all(leases.map((lease) => lease.close()));
       return end;
     });
+  }
+
+  async #replay({ profiles, scheduler }: BlockCache, manifestDigest: string): Promise<void> {
+    const known = await profiles.read(manifestDigest);
+    if (known !== undefined) await prefetchProfile(scheduler, this.#leases, known, this.#ending.signal);
+  }
+
+  async #record({ profiles }: BlockCache, manifestDigest: string): Promise<void> {
+    const layers = this.#leases.map(({ layer }) => layer.digests.diffID);
+    await profiles.add(manifestDigest, StartupProfile.record(this.#session.touched(), layers));
   }
 
   /** Mounts at a prepared mount point. When it throws, the leases are the caller's again. */

@@ -1,0 +1,115 @@
+/** Startup profiles of a host: CACHE/profiles/<hex of the manifest digest>; and their replay. */
+import { mkdir, open, rename, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { parseDigest } from '../oci/digest.js';
+import type { LayerLease } from './block-cache.js';
+import type { FetchScheduler } from './fetch-scheduler.js';
+import { MAX_PROFILE_BYTES, MAX_RUNS, StartupProfile } from './startup-profile.js';
+
+/** Ranges that wait for the scheduler at once: enough to keep it busy, few enough to stop quickly. */
+const RANGES_AHEAD = 32;
+/** The blocks of so many bytes are sorted, so that neighbours come in one read. */
+const SORTED_BYTES = 8 << 20;
+
+export class ProfileStore {
+  readonly #directory: string;
+
+  constructor(cacheDirectory: string) {
+    this.#directory = join(cacheDirectory, 'profiles');
+  }
+
+  /** Undefined when there is none, or it is of no use. */
+  async read(manifestDigest: string): Promise<StartupProfile | undefined> {
+    try {
+      const file = await open(this.#path(manifestDigest));
+      try {
+        if ((await file.stat()).size > MAX_PROFILE_BYTES) return undefined;
+        return StartupProfile.decode(await file.readFile());
+      } finally {
+        await file.close();
+      }
+    } catch {
+      return undefined;
+    }
+  }
+
+  /** Adds a run to what is known of the image. Without room for it nothing is kept: a profile is only a hint. */
+  async add(manifestDigest: string, run: StartupProfile): Promise<void> {
+    const known = await this.read(manifestDigest);
+    if (run.entries.length === 0 || known?.runs === MAX_RUNS) return;
+    const path = this.#path(manifestDigest);
+    const temporary = `${path}.${process.pid}`;
+    try {
+      await mkdir(this.#directory, { recursive: true, mode: 0o700 });
+      const file = await open(temporary, 'w', 0o600);
+      try {
+        await file.writeFile((known?.merge(run) ?? run).encode());
+      } finally {
+        await file.close();
+      }
+      await rename(temporary, path);
+    } catch {
+      await rm(temporary, { force: true }).catch(() => undefined);
+    }
+  }
+
+  async remove(manifestDigest: string): Promise<void> {
+    await rm(this.#path(manifestDigest), { force: true });
+  }
+
+  #path(manifestDigest: string): string {
+    return join(this.#directory, parseDigest(manifestDigest).hex);
+  }
+}
+
+/** Fetches what a profile lists, in its order, for a mount with these layers. Never rejects. */
+export async function prefetchProfile(
+  scheduler: FetchScheduler,
+  leases: readonly LayerLease[],
+  profile: StartupProfile,
+  signal?: AbortSignal,
+): Promise<void> {
+  const layers = new Map(leases.map(({ layer }) => [layer.digests.diffID, layer]));
+  const ahead = new Set<Promise<void>>();
+  for (const { diffID, block, count } of ranges(profile, leases[0]?.layer.digests.blockSize ?? 1)) {
+    const layer = layers.get(diffID);
+    if (layer === undefined || block >= layer.digests.count) continue;
+    if (signal?.aborted) break;
+    const options = { priority: 'startup' as const, ...(signal === undefined ? {} : { signal }) };
+    const fetched: Promise<void> = scheduler
+      .prefetch(layer, block, count, options)
+      .finally(() => ahead.delete(fetched));
+    ahead.add(fetched);
+    if (ahead.size >= RANGES_AHEAD) await Promise.race(ahead);
+  }
+  await Promise.all(ahead);
+}
+
+/** The profile's blocks as ranges: window by window in the order of time, within a window in that of the layers. */
+function* ranges(
+  profile: StartupProfile,
+  blockSize: number,
+): Generator<{ diffID: string; block: number; count: number }> {
+  const most = Math.max(1, Math.floor(SORTED_BYTES / blockSize));
+  let window: { layer: number; block: number; count: number }[] = [];
+  let size = 0;
+  const flush = () => {
+    const sorted = window.sort((a, b) => a.layer - b.layer || a.block - b.block);
+    const joined: typeof window = [];
+    for (const range of sorted) {
+      const last = joined.at(-1);
+      if (last?.layer === range.layer && range.block <= last.block + last.count)
+        last.count = Math.max(last.count, range.block + range.count - last.block);
+      else joined.push({ ...range });
+    }
+    window = [];
+    size = 0;
+    return joined.map(({ layer, block, count }) => ({ diffID: profile.layers[layer]!, block, count }));
+  };
+  for (const entry of profile.entries) {
+    window.push(entry);
+    size += entry.count;
+    if (size >= most) yield* flush();
+  }
+  yield* flush();
+}
