@@ -4,6 +4,7 @@
  *   CACHE/layers/<hex>.data, .map    the blocks of one layer VHD; <hex> is the sha256 of its block digests
  *   CACHE/blobs/sha256/<hex>         small blobs, the block digests among them
  *   CACHE/profiles/<hex>             startup profiles, by manifest digest
+ *   CACHE/inventory/<hex>.json       what belongs to an image, by its manifest digest; CACHE/pins/<hex>: keep it
  *   CACHE/images/<hex>.json          what the catalog said of an image, by its manifest digest
  *   CACHE/lock                       flock(2): whoever evicts
  *
@@ -24,6 +25,7 @@ import { CacheError } from './cache-error.js';
 import { CachedLayer } from './cached-layer.js';
 import { Eviction, lastUseOf } from './eviction.js';
 import { type FetchOptions, FetchScheduler } from './fetch-scheduler.js';
+import { ImageInventory } from './image-inventory.js';
 import { LayerSource } from './layer-source.js';
 import { ProfileStore } from './profile-store.js';
 import { SourceState } from './source-state.js';
@@ -68,6 +70,8 @@ export class BlockCache {
   readonly eviction: Eviction;
   readonly blobs: BlobCache;
   readonly profiles: ProfileStore;
+  /** Images: pins, usage, removal. */
+  readonly images: ImageInventory;
   readonly #log: Logger;
   readonly #spare: boolean;
   readonly #readAhead: BlockCacheOptions['readAhead'];
@@ -82,7 +86,11 @@ export class BlockCache {
     this.#log = options.logger ?? log;
     this.#readAhead = options.readAhead;
     this.scheduler = new FetchScheduler(options, options.logger);
-    this.eviction = new Eviction(directory, limit, this.#layers, options.logger);
+    this.images = new ImageInventory(directory, {
+      isOpen: (hex) => this.#layers.has(hex),
+      evict: (hex) => this.eviction.evictLayer(hex),
+    });
+    this.eviction = new Eviction(directory, limit, this.#layers, this.images, options.logger);
     this.blobs = new BlobCache(directory);
     this.profiles = new ProfileStore(directory);
   }

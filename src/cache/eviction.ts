@@ -5,7 +5,8 @@
  * stays in the kernel's page cache and needs the file no more.) Of every other layer, one time is known, the
  * modification time of its map, which every change and every close renews. So the order survives restarts without a
  * file of its own, and it is right where it matters: what is not mounted goes before what is, and of that the layer
- * that was used longest ago.
+ * that was used longest ago. Layers of pinned images never go. The image index and the block digests of an image that
+ * nobody uses go after the blocks of what is not mounted, and count like them.
  */
 import { type FileHandle, open, readdir, readFile, stat, unlink, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -14,16 +15,18 @@ import { BlockDigests } from '../layer/block-digests.js';
 import { addon, type BlockFile } from '../native/addon.js';
 import { type Logger, log } from '../telemetry/logger.js';
 import { blocksPerGroup, type CachedLayer } from './cached-layer.js';
+import type { ImageInventory } from './image-inventory.js';
 
 /** A pass evicts down to this part of the limit, so that there are few passes. */
 const LOW_WATER = 0.9;
 /** Tries for the lock of another process that evicts, 20 ms apart, before writing on over the limit. */
 const LOCK_TRIES = 50;
 
-/** Layers that may lose block groups: all of one that is not open, or one group of one that is. */
+/** What may go: block groups of a layer that is not open, one group of one that is, or the blobs of an image. */
 interface Candidate {
   hex: string;
   lastUse: number;
+  image?: string;
   open?: { layer: CachedLayer; group: number };
 }
 
@@ -38,6 +41,7 @@ export class Eviction {
   readonly #lock: string;
   readonly #openLayers: ReadonlyMap<string, CachedLayer>;
   readonly #log: Logger;
+  readonly #inventory: ImageInventory;
   #pass: Promise<void> | undefined;
   /** Bytes that were promised room and may not be on the disk yet, and all that ever were. */
   #promised = 0;
@@ -48,8 +52,10 @@ export class Eviction {
     directory: string,
     limit: number,
     openLayers: ReadonlyMap<string, CachedLayer>,
+    inventory: ImageInventory,
     logger: Logger = log,
   ) {
+    this.#inventory = inventory;
     this.#layers = join(directory, 'layers');
     this.#blobs = join(directory, 'blobs', 'sha256');
     this.#lock = join(directory, 'lock');
@@ -87,7 +93,25 @@ export class Eviction {
       const found = await stat(join(this.#layers, `${hex}.data`)).catch(() => undefined);
       used += (found?.blocks ?? 0) * 512;
     }
+    used += await this.#blobBytes();
     this.used = used + this.#everPromised;
+  }
+
+  /** Frees the blocks of a layer that this process has not open, and their files. Never rejects. */
+  async evictLayer(hex: string): Promise<void> {
+    try {
+      await this.#evictClosed(hex, Number.NEGATIVE_INFINITY);
+    } catch (error) {
+      this.#log.warn(`blocks cannot be evicted from ${this.#layers}: ${(error as Error).message}`);
+    }
+  }
+
+  async #blobBytes(): Promise<number> {
+    let bytes = 0;
+    for (const name of await readdir(this.#blobs).catch(() => [])) {
+      bytes += ((await stat(join(this.#blobs, name)).catch(() => undefined))?.blocks ?? 0) * 512;
+    }
+    return bytes;
   }
 
   /** Evicts `bytes`, whatever the limit. Never rejects. */
@@ -104,7 +128,8 @@ export class Eviction {
       await this.measure();
       for (const candidate of await this.#candidates()) {
         if (this.used <= target) break;
-        if (candidate.open === undefined) await this.#evictClosed(candidate.hex, target);
+        if (candidate.image !== undefined) await this.#evictImage(candidate.image);
+        else if (candidate.open === undefined) await this.#evictClosed(candidate.hex, target);
         else
           this.#evictGroup(
             candidate.open.layer.blockFile,
@@ -123,7 +148,9 @@ export class Eviction {
   /** In the order in which they go. */
   async #candidates(): Promise<Candidate[]> {
     const candidates: Candidate[] = [];
+    const pinned = await this.#inventory.pinnedLayers();
     for (const hex of await this.#files()) {
+      if (pinned.has(hex)) continue;
       const layer = this.#openLayers.get(hex);
       if (layer === undefined) {
         const lastUse = await lastUseOf(join(this.#layers, `${hex}.map`));
@@ -134,8 +161,18 @@ export class Eviction {
         if (!layer.isWanted(group)) candidates.push({ hex, lastUse, open: { layer, group } });
       });
     }
-    const rank = ({ open }: Candidate) => (open === undefined ? 0 : 1);
+    const images = await this.#inventory.evictable();
+    for (const [age, image] of images.entries()) candidates.push({ hex: '', lastUse: age, image });
+    const rank = ({ image, open }: Candidate) => (image !== undefined ? 1 : open === undefined ? 0 : 2);
     return candidates.sort((a, b) => rank(a) - rank(b) || a.lastUse - b.lastUse);
+  }
+
+  async #evictImage(image: string): Promise<void> {
+    const before = await this.#blobBytes();
+    await this.#inventory.remove(image);
+    const freed = before - (await this.#blobBytes());
+    this.used -= freed;
+    this.bytesEvicted += freed;
   }
 
   /** Evicts groups of a layer that this process has not open, until the target is reached. */

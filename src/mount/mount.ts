@@ -71,12 +71,16 @@ export interface MountStats {
 export async function mountImage(options: MountOptions): Promise<Mount> {
   const place = await prepareMountPoint(options.mountpoint, options.logger);
   const leases: LayerLease[] = [];
+  const unused = await options.cache.images.begin(options.image);
   try {
     for (const device of options.image.devices) {
       leases.push(await options.cache.openLayer(device.digests, options.sources));
     }
-    return await Mount.start(place, leases, options);
+    const mount = await Mount.start(place, leases, options);
+    void mount.ended.then(unused);
+    return mount;
   } catch (error) {
+    unused();
     await Promise.all(leases.map((lease) => lease.close()));
     throw error;
   }
