@@ -105,7 +105,11 @@ test('a profile is fetched in its order, in large reads; layers and blocks that 
   const touched = [40, 42, 41, 10, 11, 43, 5000].map((block, time) => ({ device: 1, block, time }));
   touched.push({ device: 0, block: 1, time: 9 });
   const profile = StartupProfile.record(touched, [layers[0]!, content.digests.diffID]);
-  await prefetchProfile(rig.scheduler, [{ layer: rig.layer, close: async () => undefined }], profile);
+  await prefetchProfile(
+    rig.scheduler,
+    [{ layer: rig.layer, close: async () => undefined, setSources: () => undefined }],
+    profile,
+  );
   t.deepEqual(
     source.reads.map(({ offset, length }) => [offset / BLOCK, length / BLOCK]),
     [
