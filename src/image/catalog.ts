@@ -46,9 +46,9 @@ export function recipePath(diffID: string): string {
   return `layers/sha256/${diffIDHex(diffID)}.recipe`;
 }
 
-/** Of a compressed layer, by its digest. */
-export function checkpointsPath(blob: string): string {
-  return `layers/sha256/${diffIDHex(blob)}.checkpoints`;
+/** Of the blob that the layer was expanded from, which they name. */
+export function checkpointsPath(diffID: string): string {
+  return `layers/sha256/${diffIDHex(diffID)}.checkpoints`;
 }
 
 /** The hex digits of a diffID, which are always those of a sha256. */

@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { OrcaError } from '../errors.js';
+import { Checkpoints } from '../layer/checkpoints.js';
 import type { ImageInput } from '../oci/image-input.js';
 import type { WritableLayout } from '../oci/layout.js';
 import { type Descriptor, type ImageIndex, MEDIA_TYPE } from '../oci/manifest.js';
@@ -82,14 +83,19 @@ export async function writeArtifact(
   // What the blob path needs may be missing: of imported layers, or where an earlier version expanded them.
   const recipes: LayerDigests[] = [];
   for (const { diffID } of devices) {
-    const descriptor = await writeIfThere(layout, LAYER_RECIPE_TYPE, pathOf(recipePath(diffID)));
-    if (descriptor !== undefined) recipes.push({ diffID, descriptor });
+    const bytes = await readIfThere(pathOf(recipePath(diffID)));
+    if (bytes !== undefined) {
+      recipes.push({ diffID, descriptor: await layout.writeBlob(LAYER_RECIPE_TYPE, bytes) });
+    }
   }
   const checkpoints: BlobCheckpoints[] = [];
-  for (const blob of new Set(image.manifest.layers.map(({ digest }) => digest))) {
-    if (!blob.startsWith('sha256:')) continue;
-    const descriptor = await writeIfThere(layout, CHECKPOINTS_TYPE, pathOf(checkpointsPath(blob)));
-    if (descriptor !== undefined) checkpoints.push({ blob, descriptor });
+  const blobs = new Set(image.manifest.layers.map(({ digest }) => digest));
+  for (const { diffID } of devices) {
+    const bytes = await readIfThere(pathOf(checkpointsPath(diffID)));
+    // They are of the blob that was expanded first, which may be another compression than this image's.
+    const blob = bytes && Checkpoints.decode(bytes).digest;
+    if (bytes === undefined || blob === undefined || !blobs.has(blob)) continue;
+    checkpoints.push({ blob, descriptor: await layout.writeBlob(CHECKPOINTS_TYPE, bytes) });
   }
   await layout.writeBlobStream(image.manifest.config, [image.configBytes]);
   await layout.writeBlobStream(manifestDescriptor(image), [image.manifestBytes]);
@@ -104,14 +110,9 @@ export async function writeArtifact(
   return layout.writeBlob(MEDIA_TYPE.manifest, artifact);
 }
 
-async function writeIfThere(
-  layout: WritableLayout,
-  mediaType: string,
-  path: string,
-): Promise<Descriptor | undefined> {
-  const bytes = await readFile(path).catch((error: NodeJS.ErrnoException) => {
+async function readIfThere(path: string): Promise<Uint8Array | undefined> {
+  return readFile(path).catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT') return undefined;
     throw error;
   });
-  return bytes && layout.writeBlob(mediaType, bytes);
 }

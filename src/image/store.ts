@@ -222,10 +222,10 @@ export class Store {
 
   /** Recipe and checkpoints first, since the layer counts as there without them. */
   private async adoptLayer(layer: ExpandedLayer, vhd: string, work: string): Promise<void> {
-    const { diffID, digests, recipe, blobDigest, checkpoints } = layer;
+    const { diffID, digests, recipe, checkpoints } = layer;
     if (recipe !== undefined) await writeDurably(this.path(recipePath(diffID)), recipe, work);
-    if (blobDigest !== undefined && checkpoints !== undefined) {
-      await writeDurably(this.path(checkpointsPath(blobDigest)), checkpoints, work);
+    if (checkpoints !== undefined) {
+      await writeDurably(this.path(checkpointsPath(diffID)), checkpoints, work);
     }
     await writeDurably(this.path(blockDigestsPath(diffID)), digests.encode(), work);
     await rename(vhd, this.path(layerPath(diffID)));

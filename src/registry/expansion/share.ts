@@ -5,7 +5,14 @@
 import { randomUUID } from 'node:crypto';
 import { link, mkdir, readdir, readFile, rename, stat, unlink } from 'node:fs/promises';
 import { parseTeleportArtifact } from '../../image/artifact.js';
-import { blobPath, layerPaths, withoutImages, withoutName } from '../../image/catalog.js';
+import {
+  blobPath,
+  checkpointsPath,
+  layerPaths,
+  recipePath,
+  withoutImages,
+  withoutName,
+} from '../../image/catalog.js';
 import { Store } from '../../image/store.js';
 import { syncDirectory } from '../../oci/durable-file.js';
 import { type Descriptor, parseManifest } from '../../oci/manifest.js';
@@ -25,7 +32,10 @@ export class Share {
   /** Gives the repository layers of the registry's store. */
   async link(from: Store, diffIDs: readonly string[]): Promise<void> {
     let changed = false;
-    for (const path of diffIDs.flatMap(layerPaths)) {
+    const documents = diffIDs.flatMap((diffID) => [recipePath(diffID), checkpointsPath(diffID)]);
+    const there = await Promise.all(documents.map((path) => stat(from.path(path)).catch(() => undefined)));
+    const optional = documents.filter((_, index) => there[index] !== undefined);
+    for (const path of [...optional, ...diffIDs.flatMap(layerPaths)]) {
       if (await sameFile(from.path(path), this.store.path(path))) continue;
       const temporary = this.store.path(`${LAYERS}/.${randomUUID()}`);
       await link(from.path(path), temporary);
