@@ -145,7 +145,8 @@ std::optional<BlockFile::Blocks> BlockFile::blocksOf(uint64_t offset, uint64_t l
   return Blocks{first, (offset + length - 1) / blockSize_ - first + 1};
 }
 
-bool BlockFile::hold(uint64_t offset, size_t length, const std::function<bool(int data)>& use) {
+bool BlockFile::hold(uint64_t offset, size_t length, const std::function<bool(int data)>& take,
+                     const std::function<bool()>& use) {
   const auto blocks = blocksOf(offset, length);
   if (!blocks || closed_) return false;
   if (watches_ > 0) touched(blocks->first, blocks->count);
@@ -155,7 +156,11 @@ bool BlockFile::hold(uint64_t offset, size_t length, const std::function<bool(in
   bool used = false;
   {
     RangeLock lock(locker.get(), kFirstBlock + blocks->first, blocks->count);
-    used = lock.tryShared() && map_->presentAll(blocks->first, blocks->count) && use(data_.get());
+    const uint64_t generation = map_->generation();
+    used = lock.tryShared() && map_->presentAll(blocks->first, blocks->count) && take(data_.get());
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+    // repair() takes no locks: it clears bits, raises the generation, and only then gives the file zeros to take.
+    used = used && map_->generation() == generation && use();
   }
   const std::lock_guard lock(lockersMutex_);
   lockers_.push_back(std::move(locker));

@@ -84,9 +84,10 @@ class BlockFile {
   void watch(uint64_t block);
   /// Whom to tell, from any thread. Before the first watch().
   void onTouch(std::function<void(uint64_t block)> tell) { onTouch_ = std::move(tell); }
-  /// Calls `use` with the data file while nobody can evict the blocks of that range; false when not all of them are
-  /// present, one is being evicted, or `use` says so.
-  bool hold(uint64_t offset, size_t length, const std::function<bool(int data)>& use);
+  /// Calls `take` with the data file, then `use`, while nobody can evict the blocks of that range. False when not all of
+  /// them are present, one is being evicted, what was taken is not to be used, or one of the two says so.
+  bool hold(uint64_t offset, size_t length, const std::function<bool(int data)>& take,
+            const std::function<bool()>& use);
   /// The data file's bytes of a block, present or not; what lies past the end of the file is zero.
   Failure readRaw(uint64_t block, std::span<std::byte> into) const;
 

@@ -52,22 +52,29 @@ bool Server::sendPages(const Request& request, const Inode& inode, uint64_t offs
   if (!run || run->where != Run::Where::device || run->length != length) return false;
   auto& pipe = request.worker.pipe;
   auto& counters = connection_->counters;
-  return files_[run->device]->hold(run->position, length, [&](int data) {
-    if (!pipe.begin(request.header.unique, length)) return false;
-    if (!pipe.add(data, run->position, length)) {
-      pipe.discard();
-      return false;
-    }
-    // Before the reply, since whoever asked may look at them right after it.
-    ++counters.readHits;
-    counters.bytesRead += length;
-    const int code = pipe.send(connection_->descriptor());
-    // ENOENT: whoever asked has gone.
-    if (code == 0 || code == ENOENT) return true;
-    --counters.readHits;
-    counters.bytesRead -= length;
-    return false;
-  });
+  auto& file = *files_[run->device];
+  if (run->position > file.size() || run->length > file.size() - run->position) return false;
+  const uint64_t first = run->position / file.blockSize();
+  touches_->touch(run->device, first, (run->position + run->length - 1) / file.blockSize() - first + 1);
+  bool sent = false;
+  (void)file.hold(
+      run->position, length,
+      [&](int data) { return pipe.begin(request.header.unique, length) && pipe.add(data, run->position, length); },
+      [&] {
+        // Before the reply, since whoever asked may look at them right after it.
+        ++counters.readHits;
+        counters.bytesRead += length;
+        const int code = pipe.send(connection_->descriptor());
+        // ENOENT: whoever asked has gone.
+        sent = code == 0 || code == ENOENT;
+        if (sent) return true;
+        --counters.readHits;
+        counters.bytesRead -= length;
+        return false;
+      });
+  // What is left of one that was not sent must not go before the next.
+  if (!sent) pipe.discard();
+  return sent;
 }
 
 bool Server::gather(const Inode& inode, uint64_t offset, std::span<std::byte> into, const Worker& worker,

@@ -23,7 +23,8 @@ bool ReplyPipe::open() {
   out_ = Descriptor(ends[0]);
   in_ = Descriptor(ends[1]);
   if (fcntl(in_.get(), F_SETPIPE_SZ, kPipeBytes) >= kPipeBytes) return true;
-  discard();
+  in_.reset();
+  out_.reset();
   refused_ = true;
   return false;
 }
@@ -31,12 +32,8 @@ bool ReplyPipe::open() {
 bool ReplyPipe::begin(uint64_t unique, size_t length) {
   if (length > kMaxBytes || !open()) return false;
   const fuse::OutHeader header{static_cast<uint32_t>(sizeof(fuse::OutHeader) + length), 0, unique};
-  if (write(in_.get(), &header, sizeof header) != sizeof header) {
-    discard();
-    return false;
-  }
   length_ = header.len;
-  return true;
+  return write(in_.get(), &header, sizeof header) == sizeof header;
 }
 
 bool ReplyPipe::add(int file, uint64_t offset, size_t length) {
@@ -55,7 +52,10 @@ int ReplyPipe::send(int device) {
   // reader would find them on the disk only.
   for (;;) {
     const ssize_t count = splice(out_.get(), nullptr, device, nullptr, length_, 0);
-    if (count == static_cast<ssize_t>(length_)) return 0;
+    if (count == static_cast<ssize_t>(length_)) {
+      length_ = 0;
+      return 0;
+    }
     const int code = count < 0 ? errno : EIO;
     if (code == EINTR) continue;
     // Whether the kernel has emptied it depends on what went wrong.
@@ -65,6 +65,8 @@ int ReplyPipe::send(int device) {
 }
 
 void ReplyPipe::discard() {
+  if (length_ == 0) return;
+  length_ = 0;
   in_.reset();
   out_.reset();
 }

@@ -18,12 +18,14 @@ class ReplyPipe {
   /// of a page or less; the header is one, and data that begin in the middle of a page touch one page more.
   static constexpr size_t kMaxBytes = 512 << 10;
 
-  /// Puts in the header of a reply with `length` bytes of data. False when no pipe is to be had.
+  /// Puts in the header of a reply with `length` bytes of data. False when no pipe is to be had. What is begun and not
+  /// sent must be discarded.
   bool begin(uint64_t unique, size_t length);
-  /// Puts in bytes of a file; false, after which discard() is due, when the file has less.
+  /// Puts in bytes of a file; false when the file has less.
   bool add(int file, uint64_t offset, size_t length);
   /// Sends what is in it; 0 or an errno, and the pipe is empty in either case.
   int send(int device);
+  /// Empties the pipe.
   void discard();
 
  private:
@@ -31,6 +33,7 @@ class ReplyPipe {
 
   Descriptor in_;
   Descriptor out_;
+  /// Of the reply that is begun; 0 when there is none.
   size_t length_ = 0;
   /// The user has no more pipes of that size: not tried again.
   bool refused_ = false;

@@ -66,7 +66,9 @@ const session = new addon.Session({
   onEnd: (reason, message) => console.log(`end ${reason} ${message}`),
 });
 console.log('ready');
-process.stdin.on('data', () => console.log(JSON.stringify(session.stats())));
+process.stdin.on('data', () => {
+  console.log(JSON.stringify({ ...session.stats(), blocksTouched: session.touched().length }));
+});
 process.stdin.on('end', async () => {
   if (options.abandon) process.exit(0);
   if (options.mountpoint !== undefined) addon.umount(options.mountpoint, 0);

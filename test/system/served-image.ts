@@ -139,9 +139,9 @@ export class Server {
     }
   }
 
-  async stats(): Promise<SessionStats> {
+  async stats(): Promise<SessionStats & { blocksTouched: number }> {
     this.child.stdin!.write('stats\n');
-    return JSON.parse(await this.line('{')) as SessionStats;
+    return JSON.parse(await this.line('{')) as SessionStats & { blocksTouched: number };
   }
 
   /** Ends the process, which unmounts; gives its exit code. */

@@ -129,3 +129,16 @@ test('long READs of cached blocks hand on pages instead of copying them', async 
   t.true(links.filter((link) => link === join(served.cacheDir, 'map')).length >= 2);
   t.is(await served.server.stop(), 0);
 });
+
+test('blocks whose pages are handed on count as touched', async (t) => {
+  const served = await serve(t);
+  await once(compare(served), 'close');
+  await served.server.kill();
+  const server = new Server({ ...served.image, cacheDir: served.cacheDir, adopt: true }, served.fd);
+  await server.line('ready');
+  await once(compare(served), 'close');
+  const stats = await server.stats();
+  t.is(stats.readMisses, 0);
+  t.is(stats.blocksTouched, served.blocks().blocks);
+  t.is(await server.stop(), 0);
+});
