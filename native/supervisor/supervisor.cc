@@ -31,6 +31,8 @@ namespace {
 /// Pauses before a daemon that died without getting READY is started again, in milliseconds.
 constexpr int kFirstPause = 100;
 constexpr int kLongestPause = 5000;
+/// Nice value of supervisor and daemon.
+constexpr int kPriority = -10;
 constexpr std::array kRelayed{SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2};
 
 /// Everything the daemon left behind is in `state`; the rest is about the process that runs now.
@@ -199,6 +201,8 @@ int supervise(int count, char** arguments) {
   if (!signals) return perror("orca-supervisor: signalfd"), 1;
   // So that the end of a daemon that a daemon started (MAINPID) reaches us.
   prctl(PR_SET_CHILD_SUBREAPER, 1);
+  // Whoever reads from a mount waits for the daemon. Without privilege it stays as it is.
+  (void)setpriority(PRIO_PROCESS, 0, kPriority);
   rlimit files;
   if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
     files.rlim_cur = files.rlim_max;

@@ -58,12 +58,13 @@ export class Mounts {
   }
 
   list(): MountInfo[] {
-    return [...this.#served.values()].map((mount) => mount.info());
+    return [...this.#served.values()].filter(({ mount }) => !mount.ending).map((served) => served.info());
   }
 
   get(id: string): ServedMount {
     const served = this.#served.get(id);
-    if (served === undefined) throw new DaemonError('NOT_FOUND', `there is no mount ${id}`);
+    if (served === undefined || served.mount.ending)
+      throw new DaemonError('NOT_FOUND', `there is no mount ${id}`);
     return served;
   }
 
@@ -79,7 +80,7 @@ export class Mounts {
   /** Makes the mount, or finds it made: a client whose daemon died asks again. Throws what mounting throws. */
   async create(id: string, request: MountRequest, signal: AbortSignal): Promise<MountInfo> {
     const known = this.#served.get(id);
-    if (known !== undefined) return known.info();
+    if (known !== undefined && !known.mount.ending) return known.info();
     const starting = this.#starting.get(id) ?? this.#start(id, request, signal);
     this.#starting.set(id, starting);
     try {

@@ -142,7 +142,7 @@ export class Mount {
       },
       onEnd: (reason, message) => resolve({ reason, message }),
     });
-    const { profile = true, cache, image } = options;
+    const { profile = !adopt, cache, image } = options;
     if (profile) void this.#replay(cache, image.manifestDigest);
     this.ended = promise.then(async (end) => {
       this.#ending.abort();
@@ -199,6 +199,11 @@ export class Mount {
       () => undefined,
     );
     return mount;
+  }
+
+  /** True from the end of the session on: there is nothing to be asked any more. */
+  get ending(): boolean {
+    return this.#ending.signal.aborted;
   }
 
   /** Reads what is absent from these sources from now on. */
