@@ -6,15 +6,19 @@
 import './process-title.js';
 import { createRequire } from 'node:module';
 import { Command, CommanderError } from 'commander';
+import { addDaemonCommand } from './daemon.js';
 import { addExpandCommand } from './expand.js';
 import { EXIT_RUN_FAILURE, EXIT_USAGE, reportFailure, reportUsage } from './failure.js';
+import { addImagesCommand } from './images.js';
 import { addInspectCommand } from './inspect.js';
 import { addMountCommand } from './mount.js';
 import { addLogOptions } from './options.js';
+import { addPsCommand } from './ps.js';
 import { addPullCommand } from './pull.js';
 import { addRegistryCommand } from './registry.js';
 import { addRunCommand } from './run.js';
 import { addSnapshotterCommand } from './snapshotter.js';
+import { addStatCommand } from './stat.js';
 import { addUmountCommand } from './umount.js';
 
 const { version } = createRequire(import.meta.url)('../../../package.json') as { version: string };
@@ -34,6 +38,10 @@ addUmountCommand(program);
 addRunCommand(program);
 addPullCommand(program);
 addInspectCommand(program);
+addDaemonCommand(program);
+addPsCommand(program);
+addStatCommand(program);
+addImagesCommand(program);
 addRegistryCommand(program);
 addSnapshotterCommand(program);
 

@@ -1,12 +1,16 @@
 /** `orca mount`: an image of a registry or a store, mounted read-only. */
+import { randomBytes } from 'node:crypto';
 import { fileURLToPath } from 'node:url';
 import type { Command } from 'commander';
+import { addDaemonChoice } from './daemon-options.js';
 import { guarded } from './failure.js';
 import { addImageOptions, IMAGE_ARGUMENT, type ImageOptions, imageRequestOf } from './image-options.js';
 import { addLogOptions, applyLogOptions, configured, logOptionsOf, runDirectoryOption } from './options.js';
 
 interface MountCommandOptions extends ImageOptions {
   runDir: string;
+  socket?: string;
+  daemon?: boolean;
   foreground?: boolean;
   logFile?: string;
 }
@@ -24,6 +28,7 @@ export function addMountCommand(program: Command): void {
     .option('--log-file <file>', 'log of the background process (default: in the run directory)')
     .addOption(runDirectoryOption());
   addImageOptions(command);
+  addDaemonChoice(command);
   addLogOptions(command);
   command.action(
     guarded(async (image: string, mountpoint: string, options: MountCommandOptions) => {
@@ -34,6 +39,13 @@ export function addMountCommand(program: Command): void {
       const request = { ...(await imageRequestOf(image, settings)), cache, cacheSize, runDir, mountpoint };
       const print = (description: string) => void process.stdout.write(`${description}\n`);
       if (options.foreground) return await serveMount(request, print);
+      const { chosenDaemon, mountByDaemon } = await import('./daemon-mount.js');
+      const daemon = await chosenDaemon(settings);
+      if (daemon !== undefined) {
+        const { cache: _, cacheSize: __, runDir: ___, ...order } = request;
+        const info = await mountByDaemon(daemon, randomBytes(6).toString('hex'), order);
+        return print(`${info.image} at ${info.mountpoint}, ${info.served}`);
+      }
       print(
         await serveInBackground(request, {
           entry: fileURLToPath(new URL('main.js', import.meta.url)),

@@ -1,11 +1,16 @@
 /** `orca run`: a container from an image of a registry or a store, in the foreground. */
+import { basename, dirname } from 'node:path';
 import { type Command, Option } from 'commander';
+import type { MountedImage } from '../runtime/container.js';
+import { addDaemonChoice } from './daemon-options.js';
 import { EXIT_RUN_FAILURE, reportFailure } from './failure.js';
 import { addImageOptions, IMAGE_ARGUMENT, type ImageOptions, imageRequestOf } from './image-options.js';
 import { addLogOptions, applyLogOptions, configured, runDirectoryOption } from './options.js';
 
 interface RunCommandOptions extends ImageOptions {
   runDir: string;
+  socket?: string;
+  daemon?: boolean;
   rm?: boolean;
   name?: string;
   env?: string[];
@@ -45,6 +50,7 @@ export function addRunCommand(program: Command): void {
     )
     .addOption(runDirectoryOption());
   addImageOptions(command);
+  addDaemonChoice(command);
   addLogOptions(command);
   command.action(async (image: string, args: string[], options: RunCommandOptions) => {
     try {
@@ -61,13 +67,24 @@ export function addRunCommand(program: Command): void {
 }
 
 async function run(image: string, args: string[], options: RunCommandOptions): Promise<number> {
-  const [{ runContainer }, { parseVolume }, { mountRequested }] = await Promise.all([
+  const [{ runContainer }, { parseVolume }, { chosenDaemon, mountByDaemon }] = await Promise.all([
     import('../runtime/container.js'),
     import('../runtime/volume.js'),
-    import('../mount/image-mount.js'),
+    import('./daemon-mount.js'),
   ]);
   const { cache, cacheSize } = options;
-  const requested = { ...(await imageRequestOf(image, options)), cache, cacheSize };
+  const [request, daemon] = await Promise.all([imageRequestOf(image, options), chosenDaemon(options)]);
+  const mountImage = async (mountpoint: string, signal: AbortSignal): Promise<MountedImage> => {
+    if (daemon === undefined) {
+      const { mountRequested } = await import('../mount/image-mount.js');
+      return mountRequested({ ...request, cache, cacheSize, mountpoint }, signal);
+    }
+    // A container's directory is named by its id.
+    const container = dirname(mountpoint);
+    const id = basename(container);
+    const { config } = await mountByDaemon(daemon, id, { ...request, mountpoint, container }, signal);
+    return { config, unmount: () => daemon.removeMount(id, { force: true }) };
+  };
   return await runContainer({
     runDirectory: options.runDir,
     options: {
@@ -82,6 +99,6 @@ async function run(image: string, args: string[], options: RunCommandOptions): P
       readOnly: options.readOnly ?? false,
       network: options.net,
     },
-    mountImage: (mountpoint, signal) => mountRequested({ ...requested, mountpoint }, signal),
+    mountImage,
   });
 }

@@ -1,5 +1,7 @@
 /** `orca umount`. */
+import { resolve } from 'node:path';
 import type { Command } from 'commander';
+import { addSocketOption } from './daemon-options.js';
 import { guarded } from './failure.js';
 import { addLogOptions, applyLogOptions, configOption, configured, runDirectoryOption } from './options.js';
 
@@ -13,12 +15,24 @@ export function addUmountCommand(program: Command): void {
     .argument('<mountpoint>')
     .addOption(runDirectoryOption())
     .addOption(configOption());
+  addSocketOption(command);
   addLogOptions(command);
   command.action(
-    guarded(async (mountpoint: string, options: { runDir: string }) => {
+    guarded(async (mountpoint: string, options: { runDir: string; socket?: string }) => {
       await applyLogOptions(command, 'info');
-      const { unmount } = await import('../runtime/mount-point.js');
-      await unmount(mountpoint, (await configured(command, options)).runDir);
+      const [{ unmount }, { DaemonClient }, { socketOf }, { locate }] = await Promise.all([
+        import('../runtime/mount-point.js'),
+        import('../daemon/client.js'),
+        import('../daemon/start.js'),
+        import('../mount/mount-point.js'),
+      ]);
+      const { runDir, socket } = await configured(command, options);
+      const place = await locate(mountpoint);
+      const daemon = new DaemonClient(resolve(socket ?? socketOf(runDir)));
+      const mounts = (await daemon.ping()) === undefined ? [] : await daemon.mounts();
+      const served = mounts.find((mount) => mount.mountpoint === place);
+      if (served === undefined) await unmount(mountpoint, runDir);
+      else await daemon.removeMount(served.id);
     }),
   );
 }

@@ -1,0 +1,74 @@
+/** `orca daemon`: the host daemon under its supervisor, in the foreground; or its replacement, or its end. */
+import type { Command } from 'commander';
+import { addDaemonOptions, type DaemonOptions, daemonPlace } from './daemon-options.js';
+import { guarded } from './failure.js';
+import { addLogOptions, applyLogOptions, logOptionsOf } from './options.js';
+
+interface DaemonCommandOptions extends DaemonOptions {
+  replace?: boolean;
+  stop?: boolean;
+  force?: boolean;
+  detach?: boolean;
+}
+
+const ANSWER_POLL_MS = 20;
+const REPLACE_MS = 30_000;
+
+export function addDaemonCommand(program: Command): void {
+  const command = program
+    .command('daemon')
+    .summary('serve mounts for all commands of this host')
+    .description(
+      'Serves mounts and the block cache until SIGTERM, restarted by a supervisor when it dies; its mounts outlive that.',
+    )
+    .option('--detach', 'return when it answers')
+    .option('--replace', 'the daemon that runs becomes this version, and its mounts go on')
+    .option('--stop', 'end the daemon that runs')
+    .option('--force', 'with --stop: also when mounts are there, which end');
+  addDaemonOptions(command);
+  addLogOptions(command);
+  command.action(
+    guarded(async (options: DaemonCommandOptions) => {
+      await applyLogOptions(command, 'info');
+      const [{ DaemonClient }, start] = await Promise.all([
+        import('../daemon/client.js'),
+        import('../daemon/start.js'),
+      ]);
+      const place = { ...(await daemonPlace(command, options)), ...logOptionsOf(command, 'info') };
+      const client = new DaemonClient(place.socket);
+      if (options.stop) return await client.shutDown(options.force ?? false);
+      if (options.replace) return await replace(client, start.daemonCommand(place));
+      if (options.detach) return await start.ensureDaemon(place);
+      const { execute } = await import('../native/supervision.js');
+      const [program = '', ...args] = start.supervisorCommand(place);
+      execute(program, [program, ...args], process.env);
+    }),
+  );
+}
+
+async function replace(
+  client: import('../daemon/client.js').DaemonClient,
+  order: readonly string[],
+): Promise<void> {
+  const { DaemonError } = await import('../daemon/daemon-error.js');
+  const before = await client.ping();
+  if (before === undefined) {
+    throw new DaemonError(
+      'NOT_RUNNING',
+      `no daemon listens at ${client.socket}: there is nothing to replace`,
+    );
+  }
+  await client.replace(order);
+  for (const deadline = Date.now() + REPLACE_MS; Date.now() < deadline; ) {
+    const now = await client.ping();
+    if (now !== undefined && now.startedAt !== before.startedAt) {
+      const { version, mounts, adoption } = now;
+      process.stdout.write(
+        `orca ${version} serves ${mounts} mounts, ${adoption.milliseconds} ms after its start\n`,
+      );
+      return;
+    }
+    await new Promise((resolve) => setTimeout(resolve, ANSWER_POLL_MS));
+  }
+  throw new DaemonError('NO_ANSWER', 'the daemon was not replaced: its log says why');
+}
