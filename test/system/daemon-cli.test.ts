@@ -1,0 +1,115 @@
+/** The commands that talk to the host daemon, and containers whose image it serves. */
+import { copyFile, mkdir, mkdtemp, readdir, readFile, realpath, rm, symlink } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import test from 'ava';
+import { DaemonClient } from '../../src/daemon/client.js';
+import { socketOf } from '../../src/daemon/start.js';
+import { mountsBelow, orca, startOrca } from '../cli/orca.js';
+import { packLayer, writeLayout } from './layout-writer.js';
+
+let scratch: string;
+let env: NodeJS.ProcessEnv;
+const onHost = (...args: string[]) => orca(args, { env });
+
+test.before(async () => {
+  scratch = await realpath(await mkdtemp(join(tmpdir(), 'orca-daemon-cli-')));
+  const [root, blobs] = [join(scratch, 'root'), join(scratch, 'image/blobs/sha256')];
+  for (const folder of [join(root, 'bin'), join(root, 'etc'), blobs, join(scratch, 'mnt')])
+    await mkdir(folder, { recursive: true });
+  await copyFile('/bin/busybox', join(root, 'bin/busybox'));
+  for (const applet of ['sh', 'sleep', 'cat']) await symlink('busybox', join(root, 'bin', applet));
+  await writeLayout(join(scratch, 'image'), 'busybox', { Cmd: ['sh', '-c', 'echo hello'] }, [
+    await packLayer(root, blobs, 'gzip', 'busybox'),
+  ]);
+  env = {
+    ORCA_RUN_DIR: join(scratch, 'run'),
+    ORCA_CACHE: join(scratch, 'cache'),
+    ORCA_STORE: join(scratch, 'store'),
+  };
+  const { code, stderr } = await onHost(
+    'expand',
+    `oci:${scratch}/image:busybox`,
+    '--store',
+    join(scratch, 'store'),
+  );
+  if (code !== 0) throw new Error(stderr);
+});
+
+test.after.always(async () => {
+  await onHost('daemon', '--stop', '--force');
+  await rm(scratch, { recursive: true, force: true });
+});
+
+test.serial('without a daemon, the commands that ask for it say what to do', async (t) => {
+  const { code, stderr } = await onHost('ps');
+  t.is(code, 1);
+  t.regex(stderr, /no daemon listens at .*: start it with orca daemon/);
+});
+
+test.serial('a mount starts the daemon, is listed, described and unmounted', async (t) => {
+  const place = join(scratch, 'mnt');
+  const mounted = await onHost('mount', '--daemon', 'busybox', place);
+  t.is(mounted.code, 0, mounted.stderr);
+  t.regex(
+    mounted.stdout,
+    /^busybox at .*, served by .*store \(file, because as --store says|^busybox at .*served by/,
+  );
+  t.regex((await onHost('ps')).stdout, /^ID .*\n\S+ +busybox +\d+ s +1 +served by .*% +\/.*mnt\n$/);
+  t.regex((await onHost('stat', place)).stdout, /mounted at .*mnt\n[^]*LAYER +BLOCKS/);
+  t.regex((await onHost('stat')).stdout, /crash of the daemon +mounts go on\nmounts +1\n/);
+  t.regex((await onHost('images')).stdout, /\nbusybox +sha256:\S+ +1 /);
+  const unmounted = await onHost('umount', place);
+  t.is(unmounted.code, 0, unmounted.stderr);
+  t.deepEqual(await mountsBelow(scratch), []);
+});
+
+test.serial('two commands that start the daemon at the same time get one', async (t) => {
+  await onHost('daemon', '--stop');
+  const ended = await Promise.all([onHost('daemon', '--detach'), onHost('daemon', '--detach')]);
+  t.deepEqual(
+    ended.map(({ code, stderr }) => [code, stderr]),
+    [
+      [0, ''],
+      [0, ''],
+    ],
+  );
+  t.regex((await onHost('stat')).stdout, /mounts +0\n/);
+});
+
+test.serial('a container runs from a mount of the daemon, and leaves nothing', async (t) => {
+  const { code, stdout, stderr } = await onHost('run', '--daemon', 'busybox');
+  t.deepEqual([code, stdout], [0, 'hello\n'], stderr);
+  t.deepEqual(await mountsBelow(scratch), []);
+  t.deepEqual(await readdir(join(scratch, 'run/containers')), []);
+});
+
+test.serial(
+  'a container outlives the daemon and its replacement; one whose orca run was killed is removed',
+  async (t) => {
+    const client = new DaemonClient(socketOf(join(scratch, 'run')));
+    const running = startOrca(
+      ['run', '--daemon', 'busybox', 'sh', '-c', 'cat /bin/busybox >/dev/null && sleep 60'],
+      {
+        env,
+      },
+    );
+    while ((await client.mounts()).length === 0) await sleep(20);
+    const { pid } = (await client.ping())!;
+    process.kill(pid, 'SIGKILL');
+    const replaced = await onHost('daemon', '--replace');
+    t.is(replaced.code, 0, replaced.stderr);
+    t.regex(replaced.stdout, /^orca \S+ serves 1 mounts, \d+ ms after its start\n$/);
+    const [mount] = await client.mounts();
+    t.deepEqual(await readFile(join(mount!.mountpoint, 'bin/busybox')), await readFile('/bin/busybox'));
+    running.process.kill('SIGKILL');
+    await running.ended;
+    for (let tries = 0; tries < 500 && (await client.mounts()).length > 0; tries++) await sleep(20);
+    t.deepEqual(await client.mounts(), []);
+    for (let tries = 0; tries < 100 && (await readdir(join(scratch, 'run/containers'))).length > 0; tries++)
+      await sleep(20);
+    t.deepEqual(await readdir(join(scratch, 'run/containers')), []);
+    t.deepEqual(await mountsBelow(scratch), []);
+  },
+);
