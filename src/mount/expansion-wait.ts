@@ -33,11 +33,10 @@ export async function awaitExpansion(
   }
 }
 
-/** `2 of 5 layers are done`, and what failed. */
+/** `2 of 5 layers are done`, and why others are not: a layer that failed may be tried again. */
 export function describeProgress(layers: readonly LayerProgress[]): string {
   if (layers.length === 0) return 'it does not say how far it is';
   const done = layers.filter(({ status }) => status === 'expanded').length;
-  const failed = layers.filter(({ status }) => status === 'failed');
-  const reasons = failed.map(({ reason }) => `; one failed: ${reason ?? 'no reason given'}`).join('');
-  return `${done} of ${layers.length} layers are done${reasons}`;
+  const reasons = new Set(layers.flatMap(({ reason }) => reason ?? []));
+  return [`${done} of ${layers.length} layers are done`, ...reasons].join('; ');
 }

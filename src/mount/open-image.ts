@@ -33,7 +33,7 @@ export interface ImageRequest {
   platform?: Platform | undefined;
   /** Default missing. */
   pull?: PullPolicy | undefined;
-  /** Milliseconds to wait for the registry to expand the image; default 300000. */
+  /** Milliseconds to wait for the registry to expand the image; default 30000, without `blob` 300000. */
   wait?: number | undefined;
   /** Mount the lowest layers of the image alone, this many; default all. */
   layers?: number | undefined;
@@ -61,6 +61,8 @@ export interface OpenedImage {
 }
 
 const DEFAULT_WAIT_MS = 300_000;
+/** A registry that began when the image was pushed is done before a host that begins now, as a rule. */
+const WAIT_BEFORE_BLOBS_MS = 30_000;
 
 /**
  * Opens an image; `cache` is the block cache that it is to be mounted with. Throws MountError NOT_EXPANDED and EXPANDING, and what
@@ -119,6 +121,7 @@ async function openFromRegistry(
     import('../oci/registry-client.js'),
     import('../source/registry-image.js'),
   ]);
+  const mayBlob = request.transports?.includes('blob') ?? true;
   const client = new RegistryClient({ ...request.registry, ...(logger && { logger }) });
   try {
     const query: RegistryImageOptions = {
@@ -133,14 +136,12 @@ async function openFromRegistry(
       ...(signal === undefined ? {} : { signal }),
     };
     const found = await awaitExpansion(() => openRegistryImage(query), {
-      timeout: request.wait ?? DEFAULT_WAIT_MS,
+      timeout: request.wait ?? (mayBlob ? WAIT_BEFORE_BLOBS_MS : DEFAULT_WAIT_MS),
       signal,
       onExpanding: onExpanding ?? reporter(request.image, logger ?? log),
     });
     if (found.state === 'ready') return readyImage(found, request, () => client.close());
-    if (found.state === 'expanding' || request.transports?.includes('blob') === false) {
-      throw new MountError(...refusal(request.image, found));
-    }
+    if (!mayBlob) throw new MountError(...refusal(request.image, found));
     return await openUnexpanded(found, request, cache, client, { signal, logger: logger ?? log });
   } catch (error) {
     await client.close();
@@ -150,7 +151,7 @@ async function openFromRegistry(
 
 /** The host does what the registry has not done. */
 async function openUnexpanded(
-  found: Exclude<NotReady, { state: 'expanding' }>,
+  found: NotReady,
   request: ImageRequest,
   cache: BlockCache,
   client: RegistryClient,
@@ -158,11 +159,8 @@ async function openUnexpanded(
 ): Promise<OpenedImage> {
   const { repository, manifestDigest } = found;
   const { openUnexpandedImage } = await import('./unexpanded-image.js');
-  const because =
-    found.state === 'not-enabled'
-      ? `${repository.domain} does not teleport the repository`
-      : `${repository.domain} has not expanded it (${found.reason ?? 'it does not say why'})`;
-  logger.info(`${request.image} is downloaded and expanded by this host, since ${because}`);
+  const because = whyNotExpanded(found);
+  logger.warn(`${request.image} is downloaded and expanded by this host, since ${because}`);
   const name = familiarReference(withDefaultTag(parseReference(request.image)));
   const opened = await openUnexpandedImage({ repository, manifestDigest, name, because, cache, signal });
   return {
@@ -172,6 +170,18 @@ async function openUnexpanded(
       await client.close();
     },
   };
+}
+
+function whyNotExpanded(found: NotReady): string {
+  const { domain } = found.repository;
+  switch (found.state) {
+    case 'not-enabled':
+      return `${domain} does not teleport the repository`;
+    case 'no-artifact':
+      return `${domain} has not expanded it (${found.reason ?? 'it does not say why'})`;
+    case 'expanding':
+      return `${domain} is still expanding it (${describeProgress(found.layers)})`;
+  }
 }
 
 function readyImage(found: ReadyImage, request: ImageRequest, closeClient: () => Promise<void>): OpenedImage {
