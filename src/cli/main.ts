@@ -1,49 +1,11 @@
 #!/usr/bin/env node
-/**
- * The `orca` command. Each command has a file that declares its options; what does the work is imported when the
- * command runs, so that `--version` and the start of a container wait for nothing else.
- */
+/** The `orca` command. */
 import './process-title.js';
-import { createRequire } from 'node:module';
-import { Command, CommanderError } from 'commander';
-import { addDaemonCommand } from './daemon.js';
-import { addExpandCommand } from './expand.js';
+import { CommanderError } from 'commander';
 import { EXIT_RUN_FAILURE, EXIT_USAGE, reportFailure, reportUsage } from './failure.js';
-import { addImagesCommand } from './images.js';
-import { addInspectCommand } from './inspect.js';
-import { addMountCommand } from './mount.js';
-import { addLogOptions } from './options.js';
-import { addPsCommand } from './ps.js';
-import { addPullCommand } from './pull.js';
-import { addRegistryCommand } from './registry.js';
-import { addRunCommand } from './run.js';
-import { addSnapshotterCommand } from './snapshotter.js';
-import { addStatCommand } from './stat.js';
-import { addUmountCommand } from './umount.js';
+import { createProgram } from './program.js';
 
-const { version } = createRequire(import.meta.url)('../../../package.json') as { version: string };
-
-const program = new Command('orca')
-  .description(
-    'Starts containers without pulling them: images are mounted from a file share and read on demand.',
-  )
-  .version(version)
-  .enablePositionalOptions()
-  .exitOverride()
-  .configureOutput({ outputError: () => undefined });
-addLogOptions(program);
-addExpandCommand(program);
-addMountCommand(program);
-addUmountCommand(program);
-addRunCommand(program);
-addPullCommand(program);
-addInspectCommand(program);
-addDaemonCommand(program);
-addPsCommand(program);
-addStatCommand(program);
-addImagesCommand(program);
-addRegistryCommand(program);
-addSnapshotterCommand(program);
+const program = createProgram();
 
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   // `orca inspect … | head`: nobody reads on.

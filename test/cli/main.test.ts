@@ -2,7 +2,10 @@ import { readFile } from 'node:fs/promises';
 import test from 'ava';
 import { isOneLine, orca, startOrca } from './orca.js';
 
-const COMMANDS = ['expand', 'mount', 'umount', 'run', 'pull', 'inspect', 'registry', 'snapshotter'];
+const COMMANDS = [
+  ...['expand', 'mount', 'umount', 'run', 'pull', 'inspect'],
+  ...['daemon', 'ps', 'stat', 'images', 'registry', 'snapshotter'],
+];
 
 test('--version prints the version of the package', async (t) => {
   const { version } = JSON.parse(await readFile('package.json', 'utf8')) as { version: string };

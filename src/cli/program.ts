@@ -1,0 +1,46 @@
+/**
+ * All commands and their options. Each command has a file that declares its options; what does the work is imported
+ * when the command runs, so that `--version` and the start of a container wait for nothing else.
+ */
+import { createRequire } from 'node:module';
+import { Command } from 'commander';
+import { addDaemonCommand } from './daemon.js';
+import { addExpandCommand } from './expand.js';
+import { addImagesCommand } from './images.js';
+import { addInspectCommand } from './inspect.js';
+import { addMountCommand } from './mount.js';
+import { addLogOptions } from './options.js';
+import { addPsCommand } from './ps.js';
+import { addPullCommand } from './pull.js';
+import { addRegistryCommand } from './registry.js';
+import { addRunCommand } from './run.js';
+import { addSnapshotterCommand } from './snapshotter.js';
+import { addStatCommand } from './stat.js';
+import { addUmountCommand } from './umount.js';
+
+export const { version } = createRequire(import.meta.url)('../../../package.json') as { version: string };
+
+export function createProgram(): Command {
+  const program = new Command('orca')
+    .description(
+      'Starts containers without pulling them: images are mounted from a file share and read on demand.',
+    )
+    .version(version)
+    .enablePositionalOptions()
+    .exitOverride()
+    .configureOutput({ outputError: () => undefined });
+  addLogOptions(program);
+  addExpandCommand(program);
+  addMountCommand(program);
+  addUmountCommand(program);
+  addRunCommand(program);
+  addPullCommand(program);
+  addInspectCommand(program);
+  addDaemonCommand(program);
+  addPsCommand(program);
+  addStatCommand(program);
+  addImagesCommand(program);
+  addRegistryCommand(program);
+  addSnapshotterCommand(program);
+  return program;
+}
