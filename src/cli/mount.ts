@@ -7,7 +7,7 @@ import { guarded } from './failure.js';
 import { addImageOptions, IMAGE_ARGUMENT, type ImageOptions, imageRequestOf } from './image-options.js';
 import { addLogOptions, applyLogOptions, configured, logOptionsOf, runDirectoryOption } from './options.js';
 
-interface MountCommandOptions extends ImageOptions {
+export interface MountCommandOptions extends ImageOptions {
   runDir: string;
   socket?: string;
   daemon?: boolean;
@@ -15,7 +15,7 @@ interface MountCommandOptions extends ImageOptions {
   logFile?: string;
 }
 
-export function addMountCommand(program: Command): void {
+export function addMountCommand(program: Command): Command {
   const command = program
     .command('mount')
     .summary('mount an image')
@@ -33,26 +33,11 @@ export function addMountCommand(program: Command): void {
   command.action(
     guarded(async (image: string, mountpoint: string, options: MountCommandOptions) => {
       await applyLogOptions(command, 'info');
-      const { serveInBackground, serveMount } = await import('../runtime/mount-server.js');
-      const settings = await configured(command, options);
-      const { cache, cacheSize, runDir } = settings;
-      const request = { ...(await imageRequestOf(image, settings)), cache, cacheSize, runDir, mountpoint };
       const print = (description: string) => void process.stdout.write(`${description}\n`);
-      if (options.foreground) return await serveMount(request, print);
-      const { chosenDaemon, mountByDaemon } = await import('./daemon-mount.js');
-      const daemon = await chosenDaemon(settings);
-      if (daemon !== undefined) {
-        const { cache: _, cacheSize: __, runDir: ___, ...order } = request;
-        const info = await mountByDaemon(daemon, randomBytes(6).toString('hex'), order);
-        return print(`${info.image} at ${info.mountpoint}, ${info.served}`);
-      }
-      print(
-        await serveInBackground(request, {
-          entry: fileURLToPath(new URL('main.js', import.meta.url)),
-          logFile: options.logFile,
-          ...logOptionsOf(command, 'info'),
-        }),
-      );
+      if (!options.foreground) return print(await mountInBackground(command, image, mountpoint, options));
+      const { serveMount } = await import('../runtime/mount-server.js');
+      const settings = await configured(command, options);
+      await serveMount(await mountRequestOf(image, mountpoint, settings), print);
     }),
   );
   program.command('serve-mount <image> <mountpoint>', { hidden: true }).action(
@@ -61,4 +46,39 @@ export function addMountCommand(program: Command): void {
       await serveForParent();
     }),
   );
+  return command;
+}
+
+/**
+ * Mounts, and leaves the mount to the daemon or to a process of its own. Returns what is mounted where and which
+ * source serves it. `command` has parsed `options`.
+ */
+export async function mountInBackground(
+  command: Command,
+  image: string,
+  mountpoint: string,
+  options: MountCommandOptions,
+): Promise<string> {
+  const [{ serveInBackground }, { chosenDaemon, mountByDaemon }] = await Promise.all([
+    import('../runtime/mount-server.js'),
+    import('./daemon-mount.js'),
+  ]);
+  const settings = await configured(command, options);
+  const request = await mountRequestOf(image, mountpoint, settings);
+  const daemon = await chosenDaemon(settings);
+  if (daemon !== undefined) {
+    const { cache: _, cacheSize: __, runDir: ___, ...order } = request;
+    const info = await mountByDaemon(daemon, randomBytes(6).toString('hex'), order);
+    return `${info.image} at ${info.mountpoint}, ${info.served}`;
+  }
+  return await serveInBackground(request, {
+    entry: fileURLToPath(new URL('main.js', import.meta.url)),
+    logFile: options.logFile,
+    ...logOptionsOf(command, 'info'),
+  });
+}
+
+async function mountRequestOf(image: string, mountpoint: string, settings: MountCommandOptions) {
+  const { cache, cacheSize, runDir } = settings;
+  return { ...(await imageRequestOf(image, settings)), cache, cacheSize, runDir, mountpoint };
 }
