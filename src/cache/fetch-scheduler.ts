@@ -8,16 +8,15 @@
  * What the queue leaves room for is fetched ahead: what follows where somebody reads in sequence, and what
  * `prefetch` is asked for. A reader who comes for a block on its way waits for it like everyone else.
  */
-import { constants } from 'node:os';
-import { OrcaError } from '../errors.js';
 import type { Logger } from '../telemetry/logger.js';
+import { BlockDelivery } from './block-delivery.js';
 import type { CachedLayer } from './cached-layer.js';
 import { FetchLog } from './fetch-log.js';
+import { noFetches } from './fetch-stats.js';
 import type { LayerSource } from './layer-source.js';
 import { Prefetch, type PrefetchOptions, PrefetchQueue } from './prefetch-queue.js';
-import { withTimeout } from './read-timeout.js';
+import { LAST_TRY_MS, type Run, RunReader } from './run-reader.js';
 import type { ReadAhead } from './sequential-streams.js';
-import type { Attempt } from './source-state.js';
 import { Want } from './want.js';
 
 export interface FetchOptions {
@@ -33,26 +32,6 @@ export interface FetchOptions {
   maxPrefetchBytes?: number;
 }
 
-export interface FetchStats {
-  /** Blocks that sessions asked for, each counted once until it is there. */
-  blocksWanted: number;
-  /** Blocks that were asked for before anybody waited for them. */
-  blocksPrefetched: number;
-  /** Blocks that came from a source and verified, and their bytes. */
-  blocksFetched: number;
-  bytesFetched: number;
-  /** Blocks found in the cache file after all: after an unclean stop, or put there by another process. */
-  blocksRecovered: number;
-  /** Blocks that came wrong from a source; blocks whose readers got EIO; blocks that the disk did not take. */
-  blocksCorrupt: number;
-  blocksFailed: number;
-  blocksUncached: number;
-}
-
-/** A block that this process was too busy, or asleep, to ask for in time still gets one try of this length. */
-const LAST_TRY_MS = 500;
-/** A source that lacks a layer, or has it wrong, comes last for this long, if there is another. */
-const AVOID_MS = 5000;
 /**
  * A read-ahead that failed is followed at once by a read of its first page: who asks for a block within the first
  * time after its deadline waits only for the second time, while the sources are asked once more.
@@ -63,19 +42,11 @@ const OVERDUE_WAIT_MS = 2000;
 const RESERVED_READS = 4;
 
 export class FetchScheduler {
-  readonly stats: FetchStats = {
-    blocksWanted: 0,
-    blocksPrefetched: 0,
-    blocksFetched: 0,
-    bytesFetched: 0,
-    blocksRecovered: 0,
-    blocksCorrupt: 0,
-    blocksFailed: 0,
-    blocksUncached: 0,
-  };
+  readonly stats = noFetches();
   readonly #log: FetchLog;
+  readonly #reader: RunReader;
+  readonly #delivery: BlockDelivery;
   readonly #deadline: number;
-  readonly #attemptTimeout: number;
   readonly #maxOutstanding: number;
   readonly #maxReadBytes: number;
   readonly #maxPrefetchBytes: number;
@@ -89,8 +60,9 @@ export class FetchScheduler {
 
   constructor(options: FetchOptions = {}, logger?: Logger) {
     this.#log = new FetchLog(logger);
+    this.#reader = new RunReader(options.attemptTimeout ?? 20_000, this.#log);
+    this.#delivery = new BlockDelivery(this.stats, this.#log);
     this.#deadline = options.deadline ?? 60_000;
-    this.#attemptTimeout = options.attemptTimeout ?? 20_000;
     this.#maxOutstanding = options.maxOutstanding ?? 16;
     this.#maxReadBytes = options.maxReadBytes ?? 1 << 20;
     this.#maxPrefetchBytes = options.maxPrefetchBytes ?? 8 << 20;
@@ -177,12 +149,12 @@ export class FetchScheduler {
   }
 
   /** Keeps account of work on wanted blocks of one layer; a defect in it is EIO for their readers, and a log line. */
-  #track(wants: readonly [Want, ...Want[]], work: Promise<void>): void {
+  #track(wants: Run, work: Promise<void>): void {
     const { running } = wants[0].layer;
     const guarded = work
       .catch((error: Error) => {
         this.#log.defect(error);
-        this.#giveUp(wants.filter((want) => want.layer.wants.get(want.block) === want));
+        this.#delivery.giveUp(wants.filter((want) => want.layer.wants.get(want.block) === want));
       })
       .finally(() => running.delete(guarded));
     running.add(guarded);
@@ -207,7 +179,7 @@ export class FetchScheduler {
         wakeAt = Math.min(wakeAt, isLate ? now + LAST_TRY_MS : want.deadline);
       }
     }
-    this.#giveUp(given);
+    this.#delivery.giveUp(given);
     wakeAt = Math.min(wakeAt, this.#prefetchMore(now));
     if (wakeAt < Number.POSITIVE_INFINITY) {
       this.#pumpLater = setTimeout(() => this.#pump(), Math.max(1, wakeAt - now));
@@ -234,7 +206,7 @@ export class FetchScheduler {
         const wants = Array.from(
           { length: next.count },
           (_, index) => new Want(layer, next.first + index, now + this.#deadline, false),
-        ) as [Want, ...Want[]];
+        ) as unknown as Run;
         const choice = wants[0].choose(now);
         if (choice === 'exhausted') {
           range.giveUp();
@@ -283,20 +255,22 @@ export class FetchScheduler {
 
   /** Reads and puts a run; `ended` is told whether the source gave it. */
   #begin(
-    run: readonly [Want, ...Want[]],
+    run: Run,
     source: LayerSource,
     now: number,
     ended: (arrived: boolean) => void = () => undefined,
   ): void {
     this.#outstanding += 1;
     let arrived = false;
-    const work = this.#fetch(run, source, now)
+    const work = this.#reader
+      .read(run, source, now)
       .then(async (bytes) => {
+        if (bytes === undefined && !run[0].layer.closed) for (const want of run) this.#again(want);
         this.#outstanding -= 1;
         this.#pump();
         if (bytes === undefined) return;
         arrived = true;
-        await this.#arrived(run, source, bytes);
+        await this.#deliver(run, source, bytes);
       })
       .finally(() => {
         ended(arrived);
@@ -305,52 +279,19 @@ export class FetchScheduler {
     this.#track(run, work);
   }
 
-  /** One read from one source. Never rejects: what did not arrive goes back into the queue. */
-  async #fetch(
-    run: readonly [Want, ...Want[]],
-    source: LayerSource,
-    now: number,
-  ): Promise<Uint8Array | undefined> {
-    const { layer, block: first } = run[0];
-    const { blockSize, size } = layer.digests;
-    const offset = first * blockSize;
-    const length = Math.min(size, offset + run.length * blockSize) - offset;
-    const remaining = Math.max(LAST_TRY_MS, Math.min(...run.map((want) => want.deadline)) - now);
-    const attempt = source.state.begin();
-    try {
-      const bytes = await withTimeout(Math.min(this.#attemptTimeout, remaining), layer.signal, (signal) =>
-        source.read(offset, length, signal),
-      );
-      this.#readSucceeded(source, attempt, length);
-      return bytes;
-    } catch (error) {
-      if (layer.closed) source.state.abandoned(attempt);
-      else this.#readFailed(run, source, attempt, error);
-      return undefined;
-    }
-  }
-
-  #readSucceeded(source: LayerSource, attempt: Attempt, length: number): void {
-    const { state } = source;
-    if (!state.healthy) this.#log.sourceBack(state.source.location);
-    state.succeeded(attempt, length);
-  }
-
-  #readFailed(run: readonly Want[], source: LayerSource, attempt: Attempt, error: unknown): void {
-    const { state } = source;
-    const code = error instanceof OrcaError ? error.code : 'UNEXPECTED';
-    const message = (error as Error).message;
-    const retryable = error instanceof OrcaError && error.retryable;
-    const wasHealthy = state.healthy;
-    state.failed(attempt, { code, message, at: Date.now() }, retryable, performance.now());
-    if (retryable && wasHealthy) {
-      this.#log.sourceFails(state.source.location, code, message);
-    }
-    if (!retryable) source.avoidUntil = performance.now() + AVOID_MS;
-    source.lastProblem = { code, message, at: Date.now() };
-    for (const want of run) {
-      want.failed(source, `${code}, ${message}`, retryable);
+  /** Puts what has arrived, and asks again for what did not arrive as it should. */
+  async #deliver(run: Run, source: LayerSource, bytes: Uint8Array): Promise<void> {
+    const { layer } = run[0];
+    const { wrong, askedAgain } = await this.#delivery.put(run, source, bytes);
+    for (const want of wrong) {
+      if (askedAgain.includes(want.block)) want.demand(performance.now() + this.#deadline);
       this.#again(want);
+    }
+    // Who asked while the block was put has been answered by that, unless it has been evicted again.
+    const wrongBlocks = new Set(wrong.map(({ block }) => block));
+    for (const block of askedAgain) {
+      const answered = wrongBlocks.has(block) || layer.closed || !layer.blockFile.awaited(block);
+      if (!answered) this.demand(layer, block, 1);
     }
   }
 
@@ -360,104 +301,8 @@ export class FetchScheduler {
     else want.layer.wants.delete(want.block);
   }
 
-  /** Verifies and stores what a source gave, and answers the readers. */
-  async #arrived(run: readonly [Want, ...Want[]], source: LayerSource, bytes: Uint8Array): Promise<void> {
-    const { layer, block: first } = run[0];
-    const written = await layer.makeRoom(first, run.length, bytes.length);
-    for (const { block } of run) {
-      layer.wants.delete(block);
-      layer.putting.set(block, false);
-    }
-    const again: number[] = [];
-    let wrong = new Set<number>();
-    try {
-      const result = await layer.blockFile.putRun(first, bytes, layer.digests.range(first, run.length));
-      wrong = new Set(result.wrong);
-      if (result.error !== undefined) {
-        this.stats.blocksUncached += run.filter(
-          ({ block }) => !wrong.has(block) && !layer.blockFile.has(block),
-        ).length;
-        this.#log.diskRefuses(result.error, layer);
-      }
-    } catch (defect) {
-      // Their readers are to be told.
-      for (const want of run) layer.wants.set(want.block, want);
-      throw defect;
-    } finally {
-      written();
-      for (const { block } of run) {
-        if (layer.putting.get(block)) again.push(block);
-        layer.putting.delete(block);
-      }
-    }
-    for (const want of run) {
-      if (wrong.has(want.block)) this.#corrupt(want, source, again.includes(want.block));
-      else this.#fetched(source, layer.digests.length(want.block));
-    }
-    // Who asked while the block was put has been answered by that, unless it has been evicted again.
-    for (const block of again) {
-      if (!wrong.has(block) && !layer.closed && layer.blockFile.awaited(block)) this.demand(layer, block, 1);
-    }
-  }
-
-  #fetched(source: LayerSource, bytes: number): void {
-    source.bytes += bytes;
-    this.stats.blocksFetched += 1;
-    this.stats.bytesFetched += bytes;
-  }
-
-  #corrupt(want: Want, source: LayerSource, demandedAgain: boolean): void {
-    this.stats.blocksCorrupt += 1;
-    const message = `block ${want.block} does not match its digest`;
-    source.state.corruptBlocks += 1;
-    source.avoidUntil = performance.now() + AVOID_MS;
-    source.lastProblem = { code: 'CORRUPT', message, at: Date.now() };
-    want.corrupt(source);
-    want.layer.wants.set(want.block, want);
-    if (demandedAgain) want.demand(performance.now() + this.#deadline);
-    this.#again(want);
-  }
-
   /** Asks the cache file first; what it has wrong or not at all is fetched. */
   async #recover(want: Want): Promise<void> {
-    const { layer, block } = want;
-    const bytes = await layer.blockFile.read(block).catch(() => undefined);
-    if (layer.closed) return;
-    if (bytes === undefined || !layer.digests.verify(block, bytes)) {
-      this.#enqueue(want);
-      return;
-    }
-    this.stats.blocksRecovered += 1;
-    // What is trusted already is not written again; put() answers the readers.
-    layer.blockFile.trust(block);
-    await this.#put(want, bytes);
-  }
-
-  async #put(want: Want, bytes: Uint8Array): Promise<void> {
-    const { layer, block } = want;
-    const written = await layer.makeRoom(block, 1, bytes.length);
-    // Before put(): a READ that misses the block again from now on asks for it anew.
-    layer.wants.delete(block);
-    try {
-      await layer.blockFile.put(block, bytes);
-    } catch (error) {
-      this.stats.blocksUncached += 1;
-      this.#log.diskRefuses(error as NodeJS.ErrnoException, layer);
-    } finally {
-      written();
-    }
-  }
-
-  /** Answers the readers with EIO. */
-  #giveUp(wants: readonly Want[]): void {
-    const sorted = [...wants].sort((a, b) => a.block - b.block);
-    const now = performance.now();
-    for (const want of sorted) {
-      want.layer.wants.delete(want.block);
-      if (want.deadline <= now) want.layer.overdue.set(want.block, now);
-      want.layer.blockFile.fail(want.block, constants.errno.EIO);
-      this.stats.blocksFailed += 1;
-    }
-    this.#log.readErrors(sorted);
+    if (!(await this.#delivery.recover(want))) this.#enqueue(want);
   }
 }
