@@ -62,6 +62,9 @@ export function openTransports(
   return { sources, passedOver };
 }
 
+/** By itself the client would try for half a minute; here another source takes over meanwhile, and this one is probed. */
+const RECONNECT_ATTEMPTS = 2;
+
 function smbParts({ url }: SmbTransport, domain: string): ReturnType<typeof parseSmbUrl> {
   const parts = parseSmbUrl(url);
   checkHost(parts.host, domain);
@@ -72,7 +75,15 @@ function smbParts({ url }: SmbTransport, domain: string): ReturnType<typeof pars
 async function openSmb(transport: SmbTransport, domain: string): Promise<Source> {
   const { host, port, share, path, location } = smbParts(transport, domain);
   const { SmbSource } = await import('./smb-source.js');
-  return new SmbSource({ host, port, share, path, location, credentials: transport.credentials });
+  return new SmbSource({
+    host,
+    port,
+    share,
+    path,
+    location,
+    credentials: transport.credentials,
+    reconnectAttempts: RECONNECT_ATTEMPTS,
+  });
 }
 
 function httpsLocation(

@@ -267,8 +267,8 @@ test.serial(
     t.context = await start({ attemptTimeout: 1000, deadline: 60_000 });
     const { share, web } = t.context;
     const made = await mount(t.context);
-    share.faults = { rate: 0.02 };
-    web.faults = { rate: 0.02 };
+    share.faults = { rate: 0.05 };
+    web.faults = { rate: 0.05 };
     await Promise.all(
       Object.keys(FILES).map(async (path) => t.is(await checksum(made, path), expected(path), path)),
     );
