@@ -24,6 +24,7 @@ const sideways: Readonly<Record<string, readonly string[]>> = {
   oci: ['tar'], // docker-archive and oci-archive are tar files
   telemetry: ['errors.ts'],
   native: ['errors.ts'],
+  snapshotter: ['daemon'], // mounts that outlive the snapshotter are the daemon's
 };
 
 const source = resolve(import.meta.dirname, '..', '..', 'src');

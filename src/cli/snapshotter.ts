@@ -1,12 +1,23 @@
 /** `orca snapshotter`: the proxy plugin of containerd. */
 import type { Command } from 'commander';
+import { addDaemonChoice } from './daemon-options.js';
 import { guarded } from './failure.js';
 import { addRegistryOptions, type ImageOptions, imageRequestOf } from './image-options.js';
-import { addCacheOptions, addLogOptions, applyLogOptions, configOption, configured } from './options.js';
+import {
+  addCacheOptions,
+  addLogOptions,
+  applyLogOptions,
+  configOption,
+  configured,
+  runDirectoryOption,
+} from './options.js';
 
 interface SnapshotterCommandOptions extends ImageOptions {
   root: string;
-  socket: string;
+  listen: string;
+  runDir: string;
+  socket?: string;
+  daemon?: boolean;
 }
 
 export function addSnapshotterCommand(program: Command): void {
@@ -15,26 +26,37 @@ export function addSnapshotterCommand(program: Command): void {
     .summary('serve snapshots to containerd')
     .description(
       'Serves containerd as a snapshotter, until SIGTERM or SIGINT. Images that their registry has expanded are\n' +
-        'mounted and not pulled; all others are unpacked into overlayfs as usual.',
+        'mounted by the host daemon, which is started if need be, and not pulled; all others are unpacked into\n' +
+        'overlayfs as usual.',
     )
     .option('--root <dir>', 'snapshots, on a disk file system', '/var/lib/orca/snapshotter')
-    .option('--socket <path>', 'what containerd connects to', '/run/orca/snapshotter.sock');
+    .option('--listen <path>', 'socket that containerd connects to', '/run/orca/snapshotter.sock')
+    .addOption(runDirectoryOption());
   addCacheOptions(command).addOption(configOption());
   addRegistryOptions(command);
+  addDaemonChoice(command);
   addLogOptions(command);
   command.action(
     guarded(async (options: SnapshotterCommandOptions) => {
       await applyLogOptions(command, 'info');
-      const [{ Interruption }, { serveSnapshotter }] = await Promise.all([
+      const [{ Interruption }, { serveSnapshotter }, { chosenDaemon }] = await Promise.all([
         import('../runtime/interruption.js'),
         import('../snapshotter/serve.js'),
+        import('./daemon-mount.js'),
       ]);
       const settings = await configured(command, options);
       const { image: _, ...images } = await imageRequestOf('', settings);
       const interruption = new Interruption();
       try {
         const print = (socket: string) => void process.stdout.write(`${socket}\n`);
-        await serveSnapshotter({ ...settings, images }, interruption.signal, print);
+        // Mounts of this process would end with it, and its containers get errors: only for those who ask for that.
+        const daemon = await chosenDaemon({ ...settings, daemon: settings.daemon ?? true });
+        const { cache, cacheSize, root, listen } = settings;
+        await serveSnapshotter(
+          { cache, cacheSize, root, socket: listen, images, daemon },
+          interruption.signal,
+          print,
+        );
       } finally {
         interruption.close();
       }

@@ -46,6 +46,8 @@ export interface OpenOptions {
   logger?: Logger;
   /** Told again and again how far the registry is with an image that is not expanded yet; otherwise the log is. */
   onExpanding?: (layers: readonly LayerProgress[]) => void;
+  /** Refuse what this host would have to expand; default false. */
+  onlyExpanded?: boolean;
 }
 
 export interface OpenedImage {
@@ -114,7 +116,7 @@ async function openFromRegistry(
   request: ImageRequest,
   cache: BlockCache,
   signal: AbortSignal | undefined,
-  { logger, onExpanding }: OpenOptions,
+  { logger, onExpanding, onlyExpanded = false }: OpenOptions,
 ): Promise<OpenedImage> {
   const reference = parseReference(request.image);
   const [{ RegistryClient }, { openRegistryImage }] = await Promise.all([
@@ -141,7 +143,7 @@ async function openFromRegistry(
       onExpanding: onExpanding ?? reporter(request.image, logger ?? log),
     });
     if (found.state === 'ready') return readyImage(found, request, () => client.close());
-    if (!mayBlob) throw new MountError(...refusal(request.image, found));
+    if (!mayBlob || onlyExpanded) throw new MountError(...refusal(request.image, found));
     return await openUnexpanded(found, request, cache, client, { signal, logger: logger ?? log });
   } catch (error) {
     await client.close();

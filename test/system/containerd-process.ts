@@ -8,7 +8,7 @@ import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type Ended, startOrca } from '../cli/orca.js';
+import { type Ended, orca, startOrca } from '../cli/orca.js';
 import { run } from './command.js';
 
 /** The machine may be busy with other tests. */
@@ -38,19 +38,17 @@ export class ContainerdProcess {
     return join(this.directory, 'snapshotter.sock');
   }
 
+  /** Of every command that is to use the daemon of this host. */
+  get hostOptions(): string[] {
+    return ['--run-dir', join(this.directory, 'run'), '--cache', join(this.directory, 'cache')];
+  }
+
   get root(): string {
     return join(this.directory, 'snapshots');
   }
 
   async startSnapshotter(): Promise<void> {
-    const options = [
-      '--root',
-      this.root,
-      '--socket',
-      this.snapshotterSocket,
-      '--cache',
-      join(this.directory, 'cache'),
-    ];
+    const options = ['--root', this.root, '--listen', this.snapshotterSocket, ...this.hostOptions];
     const running = startOrca(['snapshotter', ...options, ...this.snapshotterArgs]);
     this.snapshotter = running;
     const { stdout } = running.process;
@@ -105,10 +103,11 @@ address = "${this.snapshotterSocket}"
     return run('ctr', ['--address', this.socket, ...args]);
   }
 
-  /** Ends both and removes everything. */
+  /** Ends all and removes everything. */
   async stop(): Promise<void> {
     await this.stopContainerd();
     await this.stopSnapshotter();
+    await orca(['daemon', '--stop', '--force', ...this.hostOptions]);
     await rm(this.directory, { recursive: true, force: true });
   }
 }

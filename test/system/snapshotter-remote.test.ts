@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs';
 import { mkdir, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import test from 'ava';
 import { chainIDs } from '../../src/snapshotter/remote-labels.js';
 import { orca } from '../cli/orca.js';
@@ -10,6 +11,9 @@ import { run } from './command.js';
 import { ContainerdProcess } from './containerd-process.js';
 import { testImage } from './images.js';
 import { RegistryProcess } from './registry-process.js';
+
+/** runc keeps the containers of every containerd of a host in one place. */
+const container = (name: string) => `orca-${process.pid}-${name}`;
 
 let scratch: string;
 let host: ContainerdProcess;
@@ -65,7 +69,7 @@ test.serial('an image that its registry has expanded is mounted, not pulled', as
     [],
     'layers that containerd has downloaded',
   );
-  t.is(await runPython(reference, 'remote'), '10');
+  t.is(await runPython(reference, container('remote')), '10');
   const mounts = (await readFile('/proc/self/mounts', 'utf8')).split('\n');
   t.is(mounts.filter((line) => line.includes(host.root) && line.includes('fuse')).length, 1);
 
@@ -83,13 +87,35 @@ test.serial('an image that its registry has expanded is mounted, not pulled', as
   await snapshots('remove', 'partial');
 });
 
-test.serial('containers run on after the snapshotter was restarted, and new ones start', async (t) => {
+test.serial('a container runs on while containerd, the snapshotter and the daemon are killed', async (t) => {
   const reference = `${registry.host}/python:1`;
-  await host.stopContainerd();
-  await host.stopSnapshotter();
+  const script = `
+import sys, time
+print("started", flush=True)
+time.sleep(6)
+import numpy
+print(numpy.arange(6).sum())`;
+  const running = host.ctr(
+    'run',
+    '--rm',
+    '--snapshotter',
+    'orca',
+    reference,
+    container('long'),
+    'python3',
+    '-c',
+    script,
+  );
+  await sleep(2000);
+  await host.stopSnapshotter('SIGKILL');
+  const stat = await orca(['stat', '--json', ...host.hostOptions]);
+  const { daemon } = JSON.parse(stat.stdout) as { daemon: { pid: number } };
+  process.kill(daemon.pid, 'SIGKILL');
+  t.is((await running).trim(), 'started\n15');
   await host.startSnapshotter();
+  await host.stopContainerd();
   await host.startContainerd();
-  t.is(await runPython(reference, 'again'), '10');
+  t.is(await runPython(reference, container('again')), '10');
 });
 
 test.serial('a removed image leaves neither snapshot nor mount', async (t) => {

@@ -3,10 +3,14 @@ import { existsSync } from 'node:fs';
 import { mkdir, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import test from 'ava';
 import { run } from './command.js';
 import { ContainerdProcess } from './containerd-process.js';
 import { testImage } from './images.js';
+
+/** runc keeps the containers of every containerd of a host in one place. */
+const container = (name: string) => `orca-${process.pid}-${name}`;
 
 let scratch: string;
 let host: ContainerdProcess;
@@ -34,7 +38,7 @@ async function importImage(name: 'python' | 'nginx'): Promise<string> {
 test.serial('an image that was imported runs', async (t) => {
   const reference = await importImage('python');
   const code = 'import numpy; print(numpy.arange(4).sum())';
-  const args = ['run', '--rm', '--snapshotter', 'orca', reference, 'one', 'python3', '-c', code];
+  const args = ['run', '--rm', '--snapshotter', 'orca', reference, container('one'), 'python3', '-c', code];
   t.is((await host.ctr(...args)).trim(), '6');
   const snapshots = await host.ctr('snapshots', '--snapshotter', 'orca', 'list');
   t.regex(snapshots, /Committed/);
@@ -72,7 +76,7 @@ test.serial('ctr snapshots: prepare, write, commit, view, usage, info, tree, rem
 test.serial('two images that share layers are imported at once', async (t) => {
   const [python, nginx] = await Promise.all([importImage('python'), importImage('nginx')]);
   for (const reference of [python, nginx]) {
-    const name = `c-${reference.replace(/\W/g, '-')}`;
+    const name = container(reference.replace(/\W/g, '-'));
     const listed = await host.ctr('run', '--rm', '--snapshotter', 'orca', reference, name, 'ls', '/');
     t.true(listed.split('\n').includes('etc'));
   }
@@ -80,7 +84,17 @@ test.serial('two images that share layers are imported at once', async (t) => {
 
 test.serial('snapshots are there after containerd, the snapshotter and both were killed', async (t) => {
   const reference = await importImage('python');
-  const list = () => host.ctr('snapshots', '--snapshotter', 'orca', 'list');
+  // containerd waits up to three seconds before it connects to its plugin again.
+  const list = async () => {
+    for (let tries = 0; ; tries++) {
+      try {
+        return await host.ctr('snapshots', '--snapshotter', 'orca', 'list');
+      } catch (error) {
+        if (tries === 100) throw error;
+        await sleep(100);
+      }
+    }
+  };
   const before = await list();
   await host.stopSnapshotter('SIGKILL');
   await host.startSnapshotter();
@@ -91,7 +105,9 @@ test.serial('snapshots are there after containerd, the snapshotter and both were
   await host.startContainerd();
   t.is(await list(), before);
   t.is(
-    (await host.ctr('run', '--rm', '--snapshotter', 'orca', reference, 'again', 'echo', 'hello')).trim(),
+    (
+      await host.ctr('run', '--rm', '--snapshotter', 'orca', reference, container('again'), 'echo', 'hello')
+    ).trim(),
     'hello',
   );
 });
