@@ -6,6 +6,7 @@ import test from 'ava';
 /** From the top down: a folder may import its own level's folders only where `sideways` says so, and what is below. */
 const levels: readonly (readonly string[])[] = [
   ['cli'],
+  ['doctor'],
   ['daemon', 'registry', 'snapshotter'],
   ['runtime'],
   ['mount'],

@@ -5,6 +5,7 @@
 import { createRequire } from 'node:module';
 import { Command } from 'commander';
 import { addDaemonCommand } from './daemon.js';
+import { addDoctorCommand } from './doctor.js';
 import { addExpandCommand } from './expand.js';
 import { addImagesCommand } from './images.js';
 import { addInspectCommand } from './inspect.js';
@@ -42,5 +43,6 @@ export function createProgram(): Command {
   addImagesCommand(program);
   addRegistryCommand(program);
   addSnapshotterCommand(program);
+  addDoctorCommand(program);
   return program;
 }
