@@ -31,6 +31,9 @@ const packages = {
   bsdtar: 'libarchive-tools',
   python3: 'python3',
   gdb: 'gdb',
+  zsh: 'zsh',
+  fish: 'fish',
+  mandoc: 'mandoc',
   ip: 'iproute2',
   '/usr/share/keyrings/debian-archive-keyring.gpg': 'debian-archive-keyring',
 };

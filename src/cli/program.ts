@@ -4,6 +4,7 @@
  */
 import { createRequire } from 'node:module';
 import { Command } from 'commander';
+import { addCompletionCommand } from './completion.js';
 import { addDaemonCommand } from './daemon.js';
 import { addDoctorCommand } from './doctor.js';
 import { addExpandCommand } from './expand.js';
@@ -44,5 +45,6 @@ export function createProgram(): Command {
   addRegistryCommand(program);
   addSnapshotterCommand(program);
   addDoctorCommand(program);
+  addCompletionCommand(program);
   return program;
 }
