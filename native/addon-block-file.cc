@@ -157,7 +157,14 @@ void BlockFileObject::close(const Napi::CallbackInfo& info) {
   throwIf(info.Env(), file->close());
 }
 
+static Napi::Value blockFileInUse(const Napi::CallbackInfo& info) {
+  bool used = false;
+  throwIf(info.Env(), BlockFile::inUse(info[0].As<Napi::String>().Utf8Value(), used));
+  return Napi::Boolean::New(info.Env(), used);
+}
+
 void defineBlockFile(Napi::Env env, Napi::Object exports) {
+  exports.Set("blockFileInUse", Napi::Function::New(env, blockFileInUse, "blockFileInUse"));
   using Self = BlockFileObject;
   exports.Set("BlockFile",
               Self::DefineClass(env, "BlockFile",

@@ -70,6 +70,14 @@ Failure BlockFile::open(const BlockFileOptions& options, std::shared_ptr<MemoryB
   return {};
 }
 
+Failure BlockFile::inUse(const std::string& mapPath, bool& used) {
+  used = false;
+  const Descriptor file(::open(mapPath.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!file) return errno == ENOENT ? Failure{} : failed("open", mapPath);
+  if (!RangeLock(file.get(), kUsers, 1).held(used)) return failed("fcntl", mapPath);
+  return {};
+}
+
 Failure BlockFile::openLocked() {
   if (!BlockMap::matches(mapFile_.get(), size_, blockSize_)) {
     RangeLock alone(mapFile_.get(), kUsers, 1);

@@ -66,6 +66,8 @@ class BlockFile {
   static Failure open(const BlockFileOptions& options, std::shared_ptr<MemoryBlocks> memory,
                       std::shared_ptr<BlockFile>& out);
   ~BlockFile();
+  /// Whether anybody, in whatever process, has the pair with this map file open.
+  static Failure inUse(const std::string& mapPath, bool& used);
 
   uint64_t size() const { return size_; }
   uint32_t blockSize() const { return blockSize_; }

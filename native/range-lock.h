@@ -28,6 +28,13 @@ class RangeLock {
     held_ |= granted;
     return granted;
   }
+  /// Whether another description holds a lock on a part of the range; false when that cannot be known.
+  bool held(bool& result) const {
+    struct flock range = of(F_WRLCK);
+    if (fcntl(file_, F_OFD_GETLK, &range) != 0) return false;
+    result = range.l_type != F_UNLCK;
+    return true;
+  }
   /// Waits for an exclusive lock.
   Failure wait() {
     while (!(held_ = apply(F_WRLCK, F_OFD_SETLKW)))
@@ -42,12 +49,16 @@ class RangeLock {
   }
 
  private:
-  bool apply(short type, int command) {
+  struct flock of(short type) const {
     struct flock range {};
     range.l_type = type;
     range.l_whence = SEEK_SET;
     range.l_start = static_cast<off_t>(first_);
     range.l_len = static_cast<off_t>(count_);
+    return range;
+  }
+  bool apply(short type, int command) {
+    struct flock range = of(type);
     return fcntl(file_, command, &range) == 0;
   }
 

@@ -87,7 +87,7 @@ export class BlockCache {
     this.#readAhead = options.readAhead;
     this.scheduler = new FetchScheduler(options, options.logger);
     this.images = new ImageInventory(directory, {
-      isOpen: (hex) => this.#layers.has(hex),
+      isOpen: (hex) => this.#layers.has(hex) || addon.blockFileInUse(join(directory, 'layers', `${hex}.map`)),
       evict: (hex) => this.eviction.evictLayer(hex),
     });
     this.eviction = new Eviction(directory, limit, this.#layers, this.images, options.logger);
@@ -196,7 +196,7 @@ export class BlockCache {
         cause,
       });
     }
-    const makeRoom = (bytes: number) => this.eviction.makeRoom(bytes);
+    const makeRoom: Eviction['makeRoom'] = (bytes, missing) => this.eviction.makeRoom(bytes, missing);
     const layer: CachedLayer = new CachedLayer(digests, blockFile, {
       dataPath,
       lastUse,

@@ -2,6 +2,7 @@
 import { setMaxListeners } from 'node:events';
 import type { BlockDigests } from '../layer/block-digests.js';
 import type { BlockFile } from '../native/addon.js';
+import type { Eviction } from './eviction.js';
 import type { LayerSource } from './layer-source.js';
 import { SequentialStreams } from './sequential-streams.js';
 import type { Want } from './want.js';
@@ -31,7 +32,7 @@ export class CachedLayer {
   readonly overdue = new Map<number, number>();
   /** When each block group was last filled or missed, in milliseconds since 1970. */
   readonly lastUse: Float64Array;
-  readonly #makeRoom: (bytes: number) => Promise<() => void>;
+  readonly #makeRoom: Eviction['makeRoom'];
   readonly #controller = new AbortController();
 
   /** `lastUse`: of the whole layer, before this process opened it. `makeRoom` is that of Eviction. */
@@ -41,7 +42,7 @@ export class CachedLayer {
     options: {
       dataPath: string;
       lastUse: number;
-      makeRoom: (bytes: number) => Promise<() => void>;
+      makeRoom: Eviction['makeRoom'];
       /** Bytes; see SequentialStreams. */
       readAhead?: { openAfter: number; most: number };
     },
@@ -88,7 +89,12 @@ export class CachedLayer {
     const size = blocksPerGroup(this.digests.blockSize);
     const last = Math.floor((firstBlock + count - 1) / size);
     for (let group = Math.floor(firstBlock / size); group <= last; group++) this.lastUse[group] = Date.now();
-    return this.#makeRoom(bytes);
+    return this.#makeRoom(bytes, () => {
+      let missing = 0;
+      for (let block = firstBlock; block < firstBlock + count; block++)
+        if (!this.blockFile.has(block)) missing += this.digests.length(block);
+      return missing;
+    });
   }
 
   /** True of a group with a block that somebody waits for. */

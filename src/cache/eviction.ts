@@ -5,8 +5,9 @@
  * stays in the kernel's page cache and needs the file no more.) Of every other layer, one time is known, the
  * modification time of its map, which every change and every close renews. So the order survives restarts without a
  * file of its own, and it is right where it matters: what is not mounted goes before what is, and of that the layer
- * that was used longest ago. Layers of pinned images never go. The image index and the block digests of an image that
- * nobody uses go after the blocks of what is not mounted, and count like them.
+ * that was used longest ago. Layers that another process has open go last, as those that are open here. Layers of
+ * pinned images never go. The blobs of an image that nobody uses go after the blocks of what is not mounted, and count
+ * like them.
  */
 import { type FileHandle, open, readdir, readFile, stat, unlink, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -22,10 +23,12 @@ const LOW_WATER = 0.9;
 /** Tries for the lock of another process that evicts, 20 ms apart, before writing on over the limit. */
 const LOCK_TRIES = 50;
 
-/** What may go: block groups of a layer that is not open, one group of one that is, or the blobs of an image. */
+/** What may go: block groups of a layer that is not open here, one group of one that is, or the blobs of an image. */
 interface Candidate {
   hex: string;
   lastUse: number;
+  /** Another process has it open. */
+  elsewhere?: boolean;
   image?: string;
   open?: { layer: CachedLayer; group: number };
 }
@@ -43,9 +46,8 @@ export class Eviction {
   readonly #log: Logger;
   readonly #inventory: ImageInventory;
   #pass: Promise<void> | undefined;
-  /** Bytes that were promised room and may not be on the disk yet, and all that ever were. */
-  #promised = 0;
-  #everPromised = 0;
+  /** Of each promise of room: how many of its bytes are not on the disk yet. */
+  readonly #promises = new Set<() => number>();
 
   /** `openLayers`: by the hex digits of their file names. */
   constructor(
@@ -66,9 +68,9 @@ export class Eviction {
 
   /**
    * Resolves when `bytes` more fit under the limit, or cannot be made to fit, with a function that is to be called
-   * when they have been written. Never rejects.
+   * when they have been written. `missing`: how many of them are not on the disk yet. Never rejects.
    */
-  async makeRoom(bytes: number): Promise<() => void> {
+  async makeRoom(bytes: number, missing: () => number = () => bytes): Promise<() => void> {
     while (this.used + bytes > this.limit) {
       if (this.#pass === undefined) {
         this.#pass = this.#evict(this.limit * LOW_WATER - bytes);
@@ -79,22 +81,27 @@ export class Eviction {
       await this.#pass;
     }
     this.used += bytes;
-    this.#promised += bytes;
-    this.#everPromised += bytes;
+    // A function of its own, since callers may share one.
+    const promise = () => missing();
+    this.#promises.add(promise);
     return () => {
-      this.#promised -= bytes;
+      this.#promises.delete(promise);
     };
   }
 
   /** Counts what is there and what is on its way, since other processes fill the cache as well. */
   async measure(): Promise<void> {
-    let used = this.#promised - this.#everPromised;
+    const blobs = await this.#blobBytes();
+    const layers = new Map<string, number>();
     for (const hex of await this.#files()) {
       const found = await stat(join(this.#layers, `${hex}.data`)).catch(() => undefined);
-      used += (found?.blocks ?? 0) * 512;
+      layers.set(hex, (found?.blocks ?? 0) * 512);
     }
-    used += await this.#blobBytes();
-    this.used = used + this.#everPromised;
+    // In one turn of the event loop: what is on its way must count once, on the disk or as a promise.
+    for (const [hex, { blockFile }] of this.#openLayers) layers.set(hex, blockFile.bytesOnDisk());
+    this.used = blobs;
+    for (const bytes of layers.values()) this.used += bytes;
+    for (const missing of this.#promises) this.used += missing();
   }
 
   /** Frees the blocks of a layer that this process has not open, and their files. Never rejects. */
@@ -153,8 +160,8 @@ export class Eviction {
       if (pinned.has(hex)) continue;
       const layer = this.#openLayers.get(hex);
       if (layer === undefined) {
-        const lastUse = await lastUseOf(join(this.#layers, `${hex}.map`));
-        candidates.push({ hex, lastUse });
+        const map = join(this.#layers, `${hex}.map`);
+        candidates.push({ hex, lastUse: await lastUseOf(map), elsewhere: addon.blockFileInUse(map) });
         continue;
       }
       layer.lastUse.forEach((lastUse, group) => {
@@ -163,7 +170,8 @@ export class Eviction {
     }
     const images = await this.#inventory.evictable();
     for (const [age, image] of images.entries()) candidates.push({ hex: '', lastUse: age, image });
-    const rank = ({ image, open }: Candidate) => (image !== undefined ? 1 : open === undefined ? 0 : 2);
+    const rank = ({ image, open, elsewhere }: Candidate) =>
+      image !== undefined ? 1 : open !== undefined || elsewhere ? 2 : 0;
     return candidates.sort((a, b) => rank(a) - rank(b) || a.lastUse - b.lastUse);
   }
 

@@ -1,6 +1,6 @@
 /**
  * Which images the cache holds: CACHE/inventory/<hex of the manifest digest>.json, written by every mount, says which
- * layers and which image index belong to an image, and CACHE/pins/<hex> pins it. Other blobs are a few KB.
+ * layers, which image index and which other blobs belong to an image, and CACHE/pins/<hex> pins it.
  */
 import { mkdir, readdir, readFile, rename, rm, stat, unlink, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
@@ -26,15 +26,20 @@ interface Recorded {
   name: string;
   index: string;
   layers: string[];
+  /** Other blobs. */
+  documents: string[];
   lastUse: number;
 }
 
-/** A record beyond this is not of ours: 4096 layers have 270 KB. */
+/** The layer documents of 4096 layers, and some. */
+const MAX_DOCUMENTS = 10_000;
+/** A record beyond this is not of ours: so many documents and 4096 layers have 950 KB. */
 const MAX_RECORD_BYTES = 1 << 20;
 const HEX = /^[0-9a-f]{64}$/;
 
 /** What an inventory needs of the rest of the cache. */
 export interface LayerFiles {
+  /** By this process or another. */
   isOpen(hex: string): boolean;
   /** Frees the blocks of a layer that is not open. */
   evict(hex: string): Promise<void>;
@@ -52,17 +57,15 @@ export class ImageInventory {
   }
 
   /** A mount of the image begins; what is returned ends it. Never rejects: without a record, only usage() lacks it. */
-  async begin({ manifestDigest, name, indexPath, devices }: RemoteImage): Promise<() => void> {
-    const { hex } = parseDigest(manifestDigest);
+  async begin(image: RemoteImage): Promise<() => void> {
+    const { hex } = parseDigest(image.manifestDigest);
     this.#mounts.set(hex, (this.#mounts.get(hex) ?? 0) + 1);
-    const layers = devices.map(({ digests }) => parseDigest(digestOf(digests.encode())).hex);
     const path = this.#recordPath(hex);
     const temporary = `${path}.${process.pid}`;
     try {
+      const record = recordOf(image, await this.#read(hex).catch(() => undefined));
       await mkdir(join(this.#directory, 'inventory'), { recursive: true, mode: 0o700 });
-      await writeFile(temporary, JSON.stringify({ name, index: basename(indexPath), layers }), {
-        mode: 0o600,
-      });
+      await writeFile(temporary, JSON.stringify(record), { mode: 0o600 });
       await rename(temporary, path);
     } catch {
       await rm(temporary, { force: true }).catch(() => undefined);
@@ -94,8 +97,9 @@ export class ImageInventory {
       return known;
     };
     const usages: ImageUsage[] = [];
-    for (const { hex, name, index, layers, lastUse } of await this.#images()) {
-      let bytes = await sizeOf(this.#blobPath(index));
+    for (const { hex, name, index, layers, documents, lastUse } of await this.#images()) {
+      let bytes = 0;
+      for (const blob of new Set([index, ...documents])) bytes += await sizeOf(this.#blobPath(blob));
       for (const layer of new Set(layers)) {
         bytes +=
           (await sizeOf(join(this.#directory, 'layers', `${layer}.data`))) +
@@ -115,26 +119,30 @@ export class ImageInventory {
     return new Set(images.filter(({ hex }) => pins.has(hex)).flatMap(({ layers }) => layers));
   }
 
-  /** Images that may go: not pinned, not mounted by this process; the one that was used longest ago first. */
+  /** Images that may go: not pinned, not mounted by any process; the one that was used longest ago first. */
   async evictable(): Promise<string[]> {
     const pins = await this.#pins();
-    const images = (await this.#images()).filter(({ hex }) => !pins.has(hex) && !this.#mounts.has(hex));
+    const images = (await this.#images()).filter((image) => !pins.has(image.hex) && !this.#isMounted(image));
     return images.sort((a, b) => a.lastUse - b.lastUse).map(({ hex }) => `sha256:${hex}`);
   }
 
   /**
    * Removes an image, its pin and its startup profile, and what no other image needs: blocks, block digests, image
-   * index. What a mount has open stays until nobody uses it and room is needed.
+   * index, documents. What a mount of any process has open stays until nobody uses it and room is needed.
    */
   async remove(manifestDigest: string): Promise<void> {
     const { hex } = parseDigest(manifestDigest);
     const images = await this.#images();
     await this.unpin(manifestDigest);
     await rm(join(this.#directory, 'profiles', hex), { force: true });
+    await rm(join(this.#directory, 'images', `${hex}.json`), { force: true });
     const image = images.find((known) => known.hex === hex);
     if (image === undefined) return;
     const others = images.filter((known) => known !== image);
-    const needed = new Set(others.flatMap(({ layers, index }) => [...layers, index]));
+    const needed = new Set(
+      others.flatMap(({ layers, index, documents }) => [...layers, index, ...documents]),
+    );
+    const isMounted = this.#isMounted(image);
     await rm(this.#recordPath(hex), { force: true });
     for (const layer of new Set(image.layers)) {
       if (needed.has(layer) || this.#files.isOpen(layer)) continue;
@@ -143,8 +151,16 @@ export class ImageInventory {
       if (this.#files.isOpen(layer)) continue;
       await unlink(this.#blobPath(layer)).catch(() => undefined);
     }
-    if (!needed.has(image.index) && !this.#mounts.has(hex))
-      await unlink(this.#blobPath(image.index)).catch(() => undefined);
+    if (isMounted) return;
+    for (const blob of new Set([image.index, ...image.documents])) {
+      if (!needed.has(blob)) await unlink(this.#blobPath(blob)).catch(() => undefined);
+    }
+  }
+
+  /** Of another process only its layers tell. */
+  #isMounted({ hex, layers }: Recorded): boolean {
+    if (this.#mounts.has(hex)) return true;
+    return layers.length > 0 && layers.every((layer) => this.#files.isOpen(layer));
   }
 
   async #images(): Promise<Recorded[]> {
@@ -163,11 +179,10 @@ export class ImageInventory {
     const path = this.#recordPath(hex);
     const { size, mtimeMs } = await stat(path);
     if (size > MAX_RECORD_BYTES) return undefined;
-    const { name, index, layers } = JSON.parse(await readFile(path, 'utf8')) as Record<string, unknown>;
-    const isHex = (value: unknown): value is string => typeof value === 'string' && HEX.test(value);
-    if (typeof name !== 'string' || !isHex(index) || !Array.isArray(layers) || !layers.every(isHex))
-      return undefined;
-    return { hex, name, index, layers, lastUse: mtimeMs };
+    const record = JSON.parse(await readFile(path, 'utf8')) as Record<string, unknown>;
+    const { name, index, layers, documents = [] } = record;
+    if (typeof name !== 'string' || !isHex(index) || !areHex(layers) || !areHex(documents)) return undefined;
+    return { hex, name, index, layers, documents, lastUse: mtimeMs };
   }
 
   async #pins(): Promise<Set<string>> {
@@ -181,6 +196,25 @@ export class ImageInventory {
   #blobPath(hex: string): string {
     return join(this.#directory, 'blobs', 'sha256', hex);
   }
+}
+
+function isHex(value: unknown): value is string {
+  return typeof value === 'string' && HEX.test(value);
+}
+
+function areHex(value: unknown): value is string[] {
+  return Array.isArray(value) && value.every(isHex);
+}
+
+/** `before`: of an earlier mount, which may have had another image index (of fewer layers, or another artifact). */
+function recordOf({ name, indexPath, devices, documents = [] }: RemoteImage, before: Recorded | undefined) {
+  const index = basename(indexPath);
+  const layers = devices.map(({ digests }) => parseDigest(digestOf(digests.encode())).hex);
+  // What has a digest of another kind is not kept.
+  const blobs = new Set(documents.map((digest) => parseDigest(digest).hex).filter(isHex));
+  for (const blob of before === undefined ? [] : [before.index, ...before.documents]) blobs.add(blob);
+  blobs.delete(index);
+  return { name, index, layers, documents: [...blobs].slice(0, MAX_DOCUMENTS) };
 }
 
 async function bytesOnDisk(path: string): Promise<number> {

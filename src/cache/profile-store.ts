@@ -11,6 +11,13 @@ const RANGES_AHEAD = 32;
 /** The blocks of so many bytes are sorted, so that neighbours come in one read. */
 const SORTED_BYTES = 8 << 20;
 
+/** A run as it was added. */
+export interface AddedRun {
+  /** What was known of the image before. */
+  before: StartupProfile | undefined;
+  encoded: Uint8Array;
+}
+
 export class ProfileStore {
   readonly #directory: string;
 
@@ -33,23 +40,33 @@ export class ProfileStore {
     }
   }
 
-  /** Adds a run to what is known of the image. Without room for it nothing is kept: a profile is only a hint. */
-  async add(manifestDigest: string, run: StartupProfile): Promise<void> {
-    const known = await this.read(manifestDigest);
-    if (run.entries.length === 0 || known?.runs === MAX_RUNS) return;
+  /**
+   * Adds a run to what is known of the image. Without room for it nothing is kept: a profile is only a hint. `earlier`
+   * is what was returned for the same run when it had read less: unless others were added since, it is replaced.
+   */
+  async add(manifestDigest: string, run: StartupProfile, earlier?: AddedRun): Promise<AddedRun | undefined> {
+    const found = await this.read(manifestDigest);
+    const isLast =
+      earlier !== undefined && Buffer.from(earlier.encoded).equals(found?.encode() ?? Buffer.of());
+    if (earlier !== undefined && !isLast) return undefined;
+    const known = earlier === undefined ? found : earlier.before;
+    if (run.entries.length === 0 || known?.runs === MAX_RUNS) return undefined;
+    const encoded = (known?.merge(run) ?? run).encode();
     const path = this.#path(manifestDigest);
     const temporary = `${path}.${process.pid}`;
     try {
       await mkdir(this.#directory, { recursive: true, mode: 0o700 });
       const file = await open(temporary, 'w', 0o600);
       try {
-        await file.writeFile((known?.merge(run) ?? run).encode());
+        await file.writeFile(encoded);
       } finally {
         await file.close();
       }
       await rename(temporary, path);
+      return { before: known, encoded };
     } catch {
       await rm(temporary, { force: true }).catch(() => undefined);
+      return undefined;
     }
   }
 

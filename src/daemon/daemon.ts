@@ -124,6 +124,7 @@ export class Daemon {
       );
     }
     this.#ending = true;
+    await this.mounts.saveProfiles();
     setTimeout(() => this.#become(command), FAREWELL_MS);
   }
 
@@ -149,6 +150,7 @@ export class Daemon {
    */
   async terminate(signal: NodeJS.Signals): Promise<void> {
     const own = process.env['ORCA_SUPERVISOR'] !== undefined;
+    await this.mounts.saveProfiles();
     if (this.store.supervised && !own) this.#exit();
     const inUse = await this.mounts.removeUnused();
     if (inUse === 0) this.#exit();

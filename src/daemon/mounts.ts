@@ -278,6 +278,11 @@ export class Mounts {
     return this.size;
   }
 
+  /** Keeps the startup profiles of what goes on under another daemon. */
+  async saveProfiles(): Promise<void> {
+    await Promise.all([...this.#served.values()].map(({ mount }) => mount.saveProfile()));
+  }
+
   /** Directories of the containers that have mounts here. */
   containers(): string[] {
     return [...this.#served.values()].flatMap(({ record }) => record.request.container ?? []);

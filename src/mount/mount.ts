@@ -7,12 +7,13 @@
 import { closeSync } from 'node:fs';
 import { statfs } from 'node:fs/promises';
 import type { BlockCache, LayerLease } from '../cache/block-cache.js';
+import { ProfileRecorder } from '../cache/profile-recorder.js';
 import { prefetchProfile } from '../cache/profile-store.js';
-import { StartupProfile } from '../cache/startup-profile.js';
 import { addon, type Session, type SessionStats } from '../native/addon.js';
 import type { RemoteImage } from '../source/remote-image.js';
 import type { Source } from '../source/source.js';
 import type { Logger } from '../telemetry/logger.js';
+import { useImage } from './image-use.js';
 import { MountError } from './mount-error.js';
 import { isDead, locate, MNT_DETACH, prepareMountPoint } from './mount-point.js';
 import { mountAt, ORCA_TYPE } from './mount-table.js';
@@ -34,6 +35,11 @@ export interface MountOptions {
   logger?: Logger;
   /** Told of the mount's descriptor before anything is served by it, so that it can be stored elsewhere. */
   onDescriptor?: (fd: number) => void;
+}
+
+interface SessionMountOptions extends MountOptions {
+  /** Of the image index; need not last. */
+  indexPath: string;
 }
 
 export interface LayerStats {
@@ -70,20 +76,7 @@ export interface MountStats {
  */
 export async function mountImage(options: MountOptions): Promise<Mount> {
   const place = await prepareMountPoint(options.mountpoint, options.logger);
-  const leases: LayerLease[] = [];
-  const unused = await options.cache.images.begin(options.image);
-  try {
-    for (const device of options.image.devices) {
-      leases.push(await options.cache.openLayer(device.digests, options.sources));
-    }
-    const mount = await Mount.start(place, leases, options);
-    void mount.ended.then(unused);
-    return mount;
-  } catch (error) {
-    unused();
-    await Promise.all(leases.map((lease) => lease.close()));
-    throw error;
-  }
+  return useImage(options, (leases, indexPath) => Mount.start(place, leases, { ...options, indexPath }));
 }
 
 /**
@@ -92,20 +85,15 @@ export async function mountImage(options: MountOptions): Promise<Mount> {
  * alive when somebody else holds it too.
  */
 export async function adoptMount(options: MountOptions & { fd: number }): Promise<Mount> {
-  const leases: LayerLease[] = [];
+  // From the session on, the descriptor is the session's.
+  let own = true;
   try {
-    for (const device of options.image.devices) {
-      leases.push(await options.cache.openLayer(device.digests, options.sources));
-    }
+    return await useImage(options, async (leases, indexPath) => {
+      own = false;
+      return Mount.adopt(options.fd, leases, { ...options, indexPath });
+    });
   } catch (error) {
-    closeSync(options.fd);
-    await Promise.all(leases.map((lease) => lease.close()));
-    throw error;
-  }
-  try {
-    return Mount.adopt(options.fd, leases, options);
-  } catch (error) {
-    await Promise.all(leases.map((lease) => lease.close()));
+    if (own) closeSync(options.fd);
     throw error;
   }
 }
@@ -118,13 +106,14 @@ export class Mount {
   readonly #session: Session;
   readonly #leases: readonly LayerLease[];
   readonly #ending = new AbortController();
+  readonly #recorder: ProfileRecorder | undefined;
   #readAhead: number | undefined;
 
   private constructor(
     place: string,
     fd: number,
     leases: readonly LayerLease[],
-    options: MountOptions,
+    options: SessionMountOptions,
     adopt = false,
   ) {
     const { scheduler } = options.cache;
@@ -133,7 +122,7 @@ export class Mount {
     this.#leases = leases;
     this.#session = new addon.Session({
       fd,
-      indexPath: options.image.indexPath,
+      indexPath: options.indexPath,
       blockFiles: leases.map(({ layer }) => layer.blockFile),
       adopt,
       onMiss: (device, firstBlock, count) => {
@@ -143,11 +132,18 @@ export class Mount {
       onEnd: (reason, message) => resolve({ reason, message }),
     });
     const { profile = !adopt, cache, image } = options;
-    if (profile) void this.#replay(cache, image.manifestDigest);
+    if (profile) {
+      void this.#replay(cache, image.manifestDigest);
+      this.#recorder = new ProfileRecorder(cache.profiles, {
+        manifestDigest: image.manifestDigest,
+        layers: leases.map(({ layer }) => layer.digests.diffID),
+        touched: () => this.#session.touched(),
+      });
+    }
     this.ended = promise.then(async (end) => {
       this.#ending.abort();
       await this.#session.close();
-      if (profile) await this.#record(cache, image.manifestDigest);
+      await this.#recorder?.end();
       await Promise.all(leases.map((lease) => lease.close()));
       return end;
     });
@@ -158,13 +154,17 @@ export class Mount {
     if (known !== undefined) await prefetchProfile(scheduler, this.#leases, known, this.#ending.signal);
   }
 
-  async #record({ profiles }: BlockCache, manifestDigest: string): Promise<void> {
-    const layers = this.#leases.map(({ layer }) => layer.digests.diffID);
-    await profiles.add(manifestDigest, StartupProfile.record(this.#session.touched(), layers));
+  /** Keeps the startup profile as it is by now: for a process that is about to leave its mounts to another. */
+  async saveProfile(): Promise<void> {
+    await this.#recorder?.save();
   }
 
   /** Mounts at a prepared mount point. When it throws, the leases are the caller's again. */
-  static async start(place: string, leases: readonly LayerLease[], options: MountOptions): Promise<Mount> {
+  static async start(
+    place: string,
+    leases: readonly LayerLease[],
+    options: SessionMountOptions,
+  ): Promise<Mount> {
     const fd = mountFuse(place, `orca:${options.image.name}`);
     let mount: Mount | undefined;
     try {
@@ -189,7 +189,7 @@ export class Mount {
   }
 
   /** As adoptMount has it. When it throws, the leases are the caller's again. */
-  static adopt(fd: number, leases: readonly LayerLease[], options: MountOptions): Mount {
+  static adopt(fd: number, leases: readonly LayerLease[], options: SessionMountOptions): Mount {
     const mount = new Mount(options.mountpoint, fd, leases, options, true);
     // It has what its first server gave it; what counts is to know the number.
     raiseReadAhead(mount.mountpoint, options.readAhead ?? READ_AHEAD).then(

@@ -169,6 +169,8 @@ export interface Addon {
   openGcm(message: GcmMessage, data: Uint8Array): boolean;
   /** Two connected SOCK_SEQPACKET descriptors: in tests, a Session serves one and the test plays the kernel. */
   socketPair(): [number, number];
+  /** Whether anybody, in whatever process, has the block file with this map open. False when there is none. */
+  blockFileInUse(mapPath: string): boolean;
   BlockFile: new (options: BlockFileOptions) => BlockFile;
   Session: new (options: SessionOptions) => Session;
 }
@@ -209,6 +211,10 @@ export const addon: Addon = {
     return binding.openGcm(key, nonce, additional, tag, data);
   },
   socketPair: () => binding.socketPair(),
+  blockFileInUse(mapPath) {
+    checkText(mapPath, 'mapPath');
+    return binding.blockFileInUse(mapPath);
+  },
   BlockFile: CheckedBlockFile,
   Session: CheckedSession,
 };

@@ -52,6 +52,7 @@ export interface Binding {
     tag: Uint8Array,
     data: Uint8Array,
   ): boolean;
+  blockFileInUse(mapPath: string): boolean;
   BlockFile: new (
     dataPath: string,
     mapPath: string,

@@ -33,6 +33,10 @@ export interface RemoteImage {
   indexPath: string;
   /** In the order of the image index's device table. */
   devices: RemoteLayer[];
+  /** Digests of what else of the image is kept in the cache: manifest, teleport artifact, config, layer documents. */
+  documents?: string[];
+  /** Puts the image index back where it was, if it has been evicted since. Throws what loading throws. */
+  restoreIndex?(): Promise<void>;
   /** The layers as compressed blobs, for BlobSource; in the order of the manifest, each diffID once. */
   blobs?: BlobLayer[];
 }
@@ -99,13 +103,22 @@ class Assembly {
         `${what} has other layers than the image: expand the image again`,
       );
     }
+    const blobs = blobLayers(manifest, config, artifact);
+    const layerDocuments = blobs.flatMap(({ recipe, checkpoints }) =>
+      [recipe ?? [], checkpoints ?? []].flat(),
+    );
+    const documents = [found.manifest, found.artifact, manifest.config, ...layerDocuments];
     return {
       manifestDigest: found.manifest.digest,
       name,
       config,
       indexPath: this.#blobs.path(artifact.imageIndex.digest),
       devices,
-      blobs: blobLayers(manifest, config, artifact),
+      blobs,
+      documents: [...new Set(documents.map(({ digest }) => digest))],
+      restoreIndex: async () => {
+        await this.#blob(artifact.imageIndex, 'image index', artifact.imageIndex.size);
+      },
     };
   }
 

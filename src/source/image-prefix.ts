@@ -47,5 +47,8 @@ export async function imagePrefix(
   const digest = `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
   const blobs = new BlobCache(cacheDir);
   await blobs.ensure(digest, bytes);
-  return { ...image, indexPath: blobs.path(digest), devices };
+  const restoreIndex = async () => {
+    await imagePrefix(image, layers, sources, cacheDir);
+  };
+  return { ...image, indexPath: blobs.path(digest), devices, restoreIndex };
 }

@@ -181,6 +181,26 @@ test('layers that are not open go first, by the time of their last use', async (
   cache.close();
 });
 
+test('bytes that are on their way count once, as promised or as on the disk', async (t) => {
+  const cache = await BlockCache.open(t.context.directory, { limit: 1 << 30 });
+  const content = randomLayer(13, 64 * BLOCK, BLOCK);
+  const lease = await cache.openLayer(content.digests, [new FaultSource('a', [content])]);
+  const used = async (): Promise<number> => {
+    await cache.eviction.measure();
+    return cache.eviction.used;
+  };
+  const empty = await used();
+  const written = await lease.layer.makeRoom(0, 64, 64 * BLOCK);
+  t.is((await used()) - empty, 64 * BLOCK);
+  for (const block of [0, 1, 2, 63])
+    await lease.layer.blockFile.put(block, content.bytes.subarray(block * BLOCK, (block + 1) * BLOCK));
+  t.true(Math.abs((await used()) - empty - 64 * BLOCK) < BLOCK);
+  written();
+  t.true(Math.abs((await used()) - empty - 4 * BLOCK) < BLOCK);
+  await lease.close();
+  cache.close();
+});
+
 test('files of a layer whose block digests are gone are removed when room is needed', async (t) => {
   const { directory } = t.context;
   const cache = await BlockCache.open(directory, { limit: MIN_LIMIT });

@@ -1,3 +1,5 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtemp, readdir, realpath, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -126,5 +128,79 @@ test('damaged records are passed over', async (t) => {
     (await cache.images.usage()).map(({ name }) => name),
     ['app'],
   );
+  cache.close();
+});
+
+test('removal takes the documents of an image along, but not those of others', async (t) => {
+  const cache = await BlockCache.open(t.context.directory);
+  const content = randomLayer(48, BLOCK, BLOCK);
+  const documents = ['manifest', 'config', 'shared'].map((text) => digestOf(Buffer.from(text)));
+  for (const text of ['manifest', 'config', 'shared'])
+    await cache.blobs.ensure(digestOf(Buffer.from(text)), Buffer.from(text));
+  const one = { ...(await imageOf(cache, 'one', [content])), documents };
+  const two = { ...(await imageOf(cache, 'two', [content])), documents: documents.slice(2) };
+  for (const image of [one, two]) (await cache.images.begin(image))();
+  // Mounted again with another index, of which no record would be left.
+  const again = await imageOf(cache, 'again', [content]);
+  (await cache.images.begin({ ...one, indexPath: again.indexPath }))();
+  const end = await cache.images.begin(one);
+  await cache.images.remove(one.manifestDigest);
+  const blobs = () => readdir(join(t.context.directory, 'blobs', 'sha256'));
+  t.true((await blobs()).length >= 6, 'it is mounted');
+  end();
+  (await cache.images.begin(one))();
+  (await cache.images.begin({ ...one, indexPath: again.indexPath }))();
+  await cache.images.remove(one.manifestDigest);
+  const left = [documents[2]!, digestOf(Buffer.alloc(50_000, 'two')), digestOf(content.digests.encode())];
+  const hexes = left.map((digest) => digest.slice('sha256:'.length));
+  t.deepEqual(
+    (await blobs()).filter((hex) => hex !== hexes[2]),
+    hexes.slice(0, 2).sort(),
+  );
+  cache.close();
+});
+
+test('what another process has mounted goes last, and is not removed', async (t) => {
+  const cache = await BlockCache.open(t.context.directory, { limit: MIN_LIMIT });
+  const layers = [49, 50].map((seed) => randomLayer(seed, 24 << 20, BLOCK)) as [TestLayer, TestLayer];
+  const images = [
+    await imageOf(cache, 'there', [layers[0]]),
+    await imageOf(cache, 'gone', [layers[1]]),
+  ] as const;
+  for (const [i, image] of images.entries()) await (await use(cache, image, [layers[i]!]))();
+  const hex = digestOf(layers[0].digests.encode()).slice('sha256:'.length);
+  const path = join(t.context.directory, 'layers', hex);
+  const options = {
+    dataPath: `${path}.data`,
+    mapPath: `${path}.map`,
+    size: layers[0].digests.size,
+    blockSize: BLOCK,
+  };
+  const script = `
+    import { addon } from ${JSON.stringify(new URL('../../src/native/addon.js', import.meta.url).href)};
+    globalThis.file = new addon.BlockFile(${JSON.stringify(options)});
+    console.log('open');
+    setInterval(() => {}, 1000);`;
+  const child = spawn(process.execPath, ['--input-type=module', '-e', script], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  try {
+    await once(child.stdout, 'data');
+    t.deepEqual(await cache.images.evictable(), [images[1].manifestDigest]);
+    await cache.images.remove(images[0].manifestDigest);
+    await cache.images.begin(images[0]).then((end) => end());
+    // The one that was used last goes first.
+    await cache.eviction.free(20 << 20);
+    const sizes = new Map((await cache.images.usage()).map(({ name, bytes }) => [name, bytes]));
+    t.true(sizes.get('there')! >= 24 << 20);
+    t.true((sizes.get('gone') ?? 0) < 8 << 20);
+    await cache.eviction.free(20 << 20);
+    t.true((await cache.images.usage()).find(({ name }) => name === 'there')!.bytes < 24 << 20);
+  } finally {
+    child.kill('SIGKILL');
+    await once(child, 'exit');
+  }
+  await cache.images.remove(images[0].manifestDigest);
+  t.is(cache.bytesOf(`sha256:${hex}`), 0, 'the process has gone');
   cache.close();
 });

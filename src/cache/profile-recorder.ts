@@ -1,0 +1,79 @@
+/**
+ * Keeps the startup profile of one mount: when what it runs has just started, when its start is over, and at its end,
+ * so that a process that is killed loses little. All of that is one run.
+ */
+import type { Touch } from '../native/addon.js';
+import type { AddedRun, ProfileStore } from './profile-store.js';
+import { STARTUP_MS, StartupProfile } from './startup-profile.js';
+
+/** After the first READ, in milliseconds: most starts are over. */
+const FIRST_SAVE_MS = 8000;
+/** Between looks for a first READ: the pause doubles, since a mount that is idle shall cost nothing. */
+const FIRST_LOOK_MS = 8000;
+const LONGEST_LOOK_MS = 300_000;
+
+export interface RecordedMount {
+  manifestDigest: string;
+  /** diffIDs of its devices. */
+  layers: readonly string[];
+  touched(): Touch[];
+}
+
+export class ProfileRecorder {
+  readonly #store: ProfileStore;
+  readonly #mount: RecordedMount;
+  readonly #begin = performance.now();
+  #timer: NodeJS.Timeout | undefined;
+  #look = FIRST_LOOK_MS;
+  #saving: Promise<void> = Promise.resolve();
+  #added: AddedRun | undefined;
+  #entries = 0;
+  #over = false;
+
+  constructor(store: ProfileStore, mount: RecordedMount) {
+    this.#store = store;
+    this.#mount = mount;
+    this.#later(FIRST_LOOK_MS);
+  }
+
+  /** Keeps what has been read until now. Never rejects. */
+  save(): Promise<void> {
+    this.#saving = this.#saving.then(() => this.#save());
+    return this.#saving;
+  }
+
+  /** Keeps it for the last time. Never rejects. */
+  async end(): Promise<void> {
+    this.#over = true;
+    clearTimeout(this.#timer);
+    await this.save();
+  }
+
+  async #save(): Promise<void> {
+    const run = StartupProfile.record(this.#mount.touched(), this.#mount.layers);
+    const blocks = run.entries.reduce((sum, { count }) => sum + count, 0);
+    if (blocks === this.#entries) return;
+    const isFirst = this.#entries === 0;
+    this.#entries = blocks;
+    // A run that others have been merged with since stays as it is.
+    if (!isFirst && this.#added === undefined) return;
+    this.#added = await this.#store.add(this.#mount.manifestDigest, run, this.#added);
+  }
+
+  #later(delay: number): void {
+    if (this.#over) return;
+    this.#timer = setTimeout(() => void this.#lookForStart(), delay).unref();
+  }
+
+  async #lookForStart(): Promise<void> {
+    const [first] = this.#mount.touched();
+    if (first === undefined) {
+      this.#look = Math.min(LONGEST_LOOK_MS, this.#look * 2);
+      return this.#later(this.#look);
+    }
+    const since = performance.now() - this.#begin - first.time;
+    if (since < FIRST_SAVE_MS) return this.#later(FIRST_SAVE_MS - since);
+    await this.save();
+    if (since <= STARTUP_MS) this.#later(STARTUP_MS - since + 100);
+  }
+}
