@@ -3,6 +3,7 @@ import { resolve } from 'node:path';
 import type { MountInfo } from '../daemon/api.js';
 import type { DaemonClient } from '../daemon/client.js';
 import type { ImageRequest } from '../mount/open-image.js';
+import { surprises } from '../mount/source-choice.js';
 import { log } from '../telemetry/logger.js';
 
 export interface DaemonChoice {
@@ -60,7 +61,7 @@ export async function mountByDaemon(
     ...(Object.keys(environment).length > 0 && { environment }),
   };
   const info = await client.createMount(id, order, { signal });
-  for (const { kind, reason } of info.passedOver)
+  for (const { kind, reason } of surprises(info.passedOver))
     log.warn(`${info.image} is not served by ${kind}: ${reason}`);
   return info;
 }

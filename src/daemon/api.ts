@@ -16,6 +16,7 @@
  */
 import type { ImageRequest } from '../mount/open-image.js';
 import type { ImageConfig } from '../oci/image-config.js';
+import type { PassedOver } from '../source/registry-transports.js';
 import type { SourceKind } from '../source/source.js';
 
 export const API_VERSION = 1;
@@ -52,7 +53,7 @@ export interface MountInfo {
   /** Best first. */
   sources: SourceInfo[];
   /** Transports that were offered and are not used, with the reason. */
-  passedOver: { kind: string; reason: string }[];
+  passedOver: PassedOver[];
   /** `served by LOCATION (KIND, because …)`; empty while no source is open. */
   served: string;
   /** Why no source is open at the moment. */

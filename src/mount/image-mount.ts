@@ -4,6 +4,7 @@ import type { ProcessConfig } from '../oci/image-config.js';
 import { isLogged, log } from '../telemetry/logger.js';
 import { type MountEnd, mountImage } from './mount.js';
 import { type ImageRequest, type OpenOptions, openImage } from './open-image.js';
+import { surprises } from './source-choice.js';
 
 /** Plain JSON, as ImageRequest is. */
 export interface ImageMountRequest extends ImageRequest {
@@ -41,7 +42,7 @@ export async function mountRequested(
       const mount = await mountImage({ image, sources, cache, mountpoint });
       const description = `${image.name} at ${mount.mountpoint}, ${opened.served}`;
       log.info(`mounted ${description}`, { digest: image.manifestDigest, cache: cache.directory });
-      for (const { kind, reason } of passedOver)
+      for (const { kind, reason } of surprises(passedOver))
         log.warn(`${image.name} is not served by ${kind}: ${reason}`);
       const ended = mount.ended.then(async (end) => {
         await opened.close();

@@ -25,22 +25,30 @@ export function choiceOf(
     if (kind === used) break;
     const isOffered = description.transports.some((transport) => transport.kind === kind);
     const isWanted = wishes.transports?.includes(kind) ?? true;
-    const reason =
-      reasons.get(kind) ??
-      (!isWanted ? '--transports leaves it out' : isOffered ? undefined : notOffered(found, wishes));
-    if (reason !== undefined) passedOver.push({ kind, reason });
+    const problem = reasons.get(kind);
+    if (problem !== undefined) passedOver.push({ kind, reason: problem });
+    else if (!isWanted) passedOver.push({ kind, reason: '--transports leaves it out', asConfigured: true });
+    else if (!isOffered) passedOver.push({ kind, ...notOffered(found, wishes) });
   }
   const said = rememberedFrom === undefined ? '' : ` on ${new Date(rememberedFrom).toISOString()}`;
   const better = passedOver.length > 0 ? 'the registry offers it' : 'it is the best that the registry offers';
   return { because: `because ${better}${said}`, passedOver };
 }
 
-function notOffered({ description }: Pick<ReadyImage, 'description'>, { region }: Wishes): string {
-  if (description.reason !== undefined) return description.reason;
+function notOffered(
+  { description }: Pick<ReadyImage, 'description'>,
+  { region }: Wishes,
+): Omit<PassedOver, 'kind'> {
+  if (description.reason !== undefined) return { reason: description.reason };
   if (region !== undefined && description.region !== undefined && region !== description.region) {
-    return `the registry is in region ${description.region} and this host in ${region}`;
+    return { reason: `the registry is in region ${description.region} and this host in ${region}` };
   }
-  return 'the registry does not offer it';
+  return { reason: 'the registry does not offer it', asConfigured: true };
+}
+
+/** What a user would want to know who did not ask: sources that should serve the image and do not. */
+export function surprises(passedOver: readonly PassedOver[]): PassedOver[] {
+  return passedOver.filter(({ asConfigured }) => !asConfigured);
 }
 
 /** `served by LOCATION (KIND, BECAUSE; not by KIND, because REASON)`. */

@@ -2,6 +2,7 @@
  * HTTP as the registry client and the https source use it: one pool of connections per origin, bounded redirects
  * that never carry credentials to another origin, timeouts on everything, and errors as RegistryError.
  */
+import { setMaxListeners } from 'node:events';
 import { isIP } from 'node:net';
 import { rootCertificates } from 'node:tls';
 import type { Agent, Dispatcher } from 'undici';
@@ -143,6 +144,8 @@ export class HttpClient {
   async #sendOnce(request: HttpRequest, url: URL, authorization: string | undefined): Promise<HttpResponse> {
     const { method = 'GET', signal, body } = request;
     signal?.throwIfAborted();
+    // One command has many requests under way, and one signal for all of them.
+    if (signal !== undefined) setMaxListeners(0, signal);
     try {
       const answer = await this.#dispatcher.request({
         origin: url.origin,

@@ -17,6 +17,8 @@ import { TransportSource } from './transport-source.js';
 export interface PassedOver {
   kind: TransportKind;
   reason: string;
+  /** Nobody can have expected it: this host or its registry is set up so. */
+  asConfigured?: boolean;
 }
 
 /** A source for each transport that can be used. Nothing is contacted yet. */

@@ -1,5 +1,5 @@
 import test from 'ava';
-import { choiceOf, servedBy } from '../../src/mount/source-choice.js';
+import { choiceOf, servedBy, surprises } from '../../src/mount/source-choice.js';
 import type { MountDescription, Transport, TransportKind } from '../../src/source/mount-description.js';
 import type { Source } from '../../src/source/source.js';
 
@@ -64,4 +64,18 @@ test('what was remembered says when', (t) => {
     sentence({ ...found(['smb'], ['smb']), rememberedFrom: 0 }, {}),
     /the best that the registry offers on 1970-01-01T00:00:00.000Z\)$/,
   );
+});
+
+test('only what nobody set up so is a surprise', (t) => {
+  const kinds = (...[image, wishes]: Parameters<typeof choiceOf>) =>
+    surprises(choiceOf(image, wishes).passedOver).map(({ kind }) => kind);
+  t.deepEqual(kinds(found(['https'], ['https']), {}), []);
+  t.deepEqual(kinds(found(['https'], ['smb', 'https']), { transports: ['https'] }), []);
+  t.deepEqual(kinds(found(['https'], ['https'], { region: 'west' }), { region: 'east' }), ['smb']);
+  t.deepEqual(kinds(found(['https'], ['https'], { reason: 'no share here' }), {}), ['smb']);
+  const unusable = {
+    ...found(['https'], ['smb', 'https']),
+    passedOver: [{ kind: 'smb' as const, reason: 'x' }],
+  };
+  t.deepEqual(kinds(unusable, {}), ['smb']);
 });
