@@ -2,6 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import { fileURLToPath } from 'node:url';
 import type { Command } from 'commander';
+import { entryOf } from '../installation.js';
 import { addDaemonChoice } from './daemon-options.js';
 import { guarded } from './failure.js';
 import { addImageOptions, IMAGE_ARGUMENT, type ImageOptions, imageRequestOf } from './image-options.js';
@@ -72,7 +73,7 @@ export async function mountInBackground(
     return `${info.image} at ${info.mountpoint}, ${info.served}`;
   }
   return await serveInBackground(request, {
-    entry: fileURLToPath(new URL('main.js', import.meta.url)),
+    entry: fileURLToPath(entryOf('orca')),
     logFile: options.logFile,
     ...logOptionsOf(command, 'info'),
   });

@@ -2,8 +2,8 @@
  * All commands and their options. Each command has a file that declares its options; what does the work is imported
  * when the command runs, so that `--version` and the start of a container wait for nothing else.
  */
-import { createRequire } from 'node:module';
 import { Command } from 'commander';
+import { packageVersion } from '../installation.js';
 import { addCompletionCommand } from './completion.js';
 import { addDaemonCommand } from './daemon.js';
 import { addDoctorCommand } from './doctor.js';
@@ -20,7 +20,7 @@ import { addSnapshotterCommand } from './snapshotter.js';
 import { addStatCommand } from './stat.js';
 import { addUmountCommand } from './umount.js';
 
-export const { version } = createRequire(import.meta.url)('../../../package.json') as { version: string };
+export const version = packageVersion();
 
 export function createProgram(): Command {
   const program = new Command('orca')

@@ -1,9 +1,9 @@
 /** The host daemon: what it consists of, how it begins with what the last one left, and how it ends. */
 
 import { open } from 'node:fs/promises';
-import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { BlockCache } from '../cache/block-cache.js';
+import { packageVersion } from '../installation.js';
 import { addon } from '../native/addon.js';
 import { execute, exitAtOnce } from '../native/supervision.js';
 import { log } from '../telemetry/logger.js';
@@ -14,7 +14,7 @@ import { Images } from './images.js';
 import { Mounts } from './mounts.js';
 import { StateFile } from './state-file.js';
 
-const { version } = createRequire(import.meta.url)('../../../package.json') as { version: string };
+const version = packageVersion();
 
 export interface DaemonOptions {
   /** Absolute. */

@@ -4,6 +4,7 @@ import { closeSync, existsSync, mkdirSync, openSync } from 'node:fs';
 import { connect } from 'node:net';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { entryOf, packageFile } from '../installation.js';
 import type { LogFormat, LogLevel } from '../telemetry/logger.js';
 import { DaemonError } from './daemon-error.js';
 
@@ -29,7 +30,7 @@ export function socketOf(runDirectory: string): string {
 /** The daemon's own program and arguments, as the supervisor starts it. */
 export function daemonCommand(options: DaemonCommandOptions): string[] {
   const { runDirectory, cache, cacheSize, logLevel, logFormat } = options;
-  const entry = fileURLToPath(new URL('./main.js', import.meta.url));
+  const entry = fileURLToPath(entryOf('orcad'));
   return [
     ...[process.execPath, '--max-semi-space-size=2', entry, '--run-dir', runDirectory, '--cache', cache],
     ...(cacheSize === undefined ? [] : ['--cache-size', String(cacheSize)]),
@@ -40,7 +41,7 @@ export function daemonCommand(options: DaemonCommandOptions): string[] {
 
 /** Program and arguments of the supervisor. Makes the directories that it needs. Throws NO_START. */
 export function supervisorCommand(options: DaemonCommandOptions): string[] {
-  const supervisor = fileURLToPath(new URL('../../../native/build/orca-supervisor', import.meta.url));
+  const supervisor = packageFile('native/build/orca-supervisor');
   if (!existsSync(supervisor))
     throw new DaemonError('NO_START', `${supervisor} is missing: build it with npm install`);
   if (Buffer.byteLength(options.socket) > MAX_SOCKET_PATH) {

@@ -1,7 +1,9 @@
 /**
  * What native/build/orca.node exports: the raw side of the door, whose callers have validated every argument.
  */
+
 import { createRequire } from 'node:module';
+import { packageFile } from '../installation.js';
 import type { PutResult, SessionOptions, SessionStats } from './addon.js';
 import type { InflateStep } from './inflate.js';
 
@@ -77,4 +79,4 @@ export interface Binding {
   ) => NativeSession;
 }
 
-export const binding = createRequire(import.meta.url)('../../../native/build/orca.node') as Binding;
+export const binding = createRequire(import.meta.url)(packageFile('native/build/orca.node')) as Binding;

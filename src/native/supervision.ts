@@ -4,6 +4,7 @@
  * A failed system call throws an Error that has `code`, `errno` and `syscall`.
  */
 import { createRequire } from 'node:module';
+import { packageFile } from '../installation.js';
 import { checkInteger, checkString, checkText, MAX_INT } from './check.js';
 
 interface SupervisionBinding {
@@ -15,7 +16,7 @@ interface SupervisionBinding {
   execute(file: string, args: readonly string[], environment: readonly string[]): void;
 }
 
-const binding = createRequire(import.meta.url)('../../../native/build/orca.node') as SupervisionBinding;
+const binding = createRequire(import.meta.url)(packageFile('native/build/orca.node')) as SupervisionBinding;
 
 /** The kernel passes no more with one message. */
 const MAX_PASSED = 253;

@@ -2,7 +2,9 @@
  * Compares passwords with bcrypt hashes, one after the other in a thread of its own: a comparison takes 50 ms of a
  * processor and more, in which the thread that serves requests would do nothing else.
  */
+
 import { Worker } from 'node:worker_threads';
+import { entryOf } from '../installation.js';
 import { ApiError } from './api-error.js';
 
 /** Whoever guesses passwords asks for many. */
@@ -38,7 +40,7 @@ export class Passwords {
   }
 
   private start(): Worker {
-    const worker = new Worker(new URL('password-worker.js', import.meta.url));
+    const worker = new Worker(entryOf('password-worker'));
     worker.on('message', ({ id, equal }: { id: number; equal: boolean }) => this.answer(id, equal));
     // A thread that dies has compared nothing; the next password gets another one.
     worker.on('error', () => {

@@ -1,8 +1,8 @@
 /** The messages of proto/snapshots.proto as grpc-js gives and takes them, and the service definition. */
 
-import { fileURLToPath } from 'node:url';
 import { loadPackageDefinition, type ServiceDefinition, type UntypedHandleCall } from '@grpc/grpc-js';
 import { loadSync } from '@grpc/proto-loader';
+import { packageFile } from '../installation.js';
 import type { SnapshotInfo, SnapshotKind } from './snapshot.js';
 import { SnapshotError } from './snapshot-error.js';
 
@@ -76,7 +76,7 @@ export function requiredInfo({ info }: UpdateRequest): InfoMessage {
 
 /** The service containerd.services.snapshots.v1.Snapshots. */
 export function snapshotsService(): ServiceDefinition<Record<string, UntypedHandleCall>> {
-  const file = fileURLToPath(new URL('../../../proto/snapshots.proto', import.meta.url));
+  const file = packageFile('proto/snapshots.proto');
   const loaded = loadPackageDefinition(
     loadSync(file, { longs: String, enums: String, defaults: true, arrays: true, objects: true }),
   );

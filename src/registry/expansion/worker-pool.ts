@@ -2,7 +2,9 @@
  * Threads that do what would hold up the serving of requests: decompressing, laying out, hashing, merging. A thread
  * that breaks, or needs more memory than it may have, fails its task and is replaced.
  */
+
 import { MessageChannel, type TransferListItem, Worker } from 'node:worker_threads';
+import { entryOf } from '../../installation.js';
 import { serveBlob } from './blob-port.js';
 import {
   type BlobInput,
@@ -104,7 +106,7 @@ export class WorkerPool {
   }
 
   private start(): PoolThread {
-    const worker = new Worker(new URL('worker.js', import.meta.url), {
+    const worker = new Worker(entryOf('expansion-worker'), {
       name: 'orca expansion',
       resourceLimits: { maxOldGenerationSizeMb: this.options.memory },
     });
