@@ -33,6 +33,8 @@ const flags = [
   '-DNAPI_VERSION=9',
   '-DNODE_ADDON_API_DISABLE_DEPRECATED',
   '-DNAPI_DISABLE_CPP_EXCEPTIONS',
+  // A worker may be terminated in the middle of a call.
+  '-DNODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS',
   '-isystem',
   nodeApiHeaders,
   '-isystem',

@@ -3,6 +3,16 @@
 #include <memory>
 
 namespace orca {
+namespace {
+
+/// False in a worker that was terminated: its loop still runs for a while, but no call that could run JavaScript works.
+bool runsJavaScript(Napi::Env env) {
+  const Napi::HandleScope scope(env);
+  napi_value result;
+  return napi_coerce_to_bool(env, Napi::Boolean::New(env, true), &result) == napi_ok;
+}
+
+}  // namespace
 
 MainThread::MainThread(Napi::Env env) : env_(env) {
   napi_create_threadsafe_function(env, nullptr, nullptr, Napi::String::New(env, "orca"), 0, 1, nullptr, nullptr,
@@ -27,7 +37,7 @@ void MainThread::unref() {
 void MainThread::call(napi_env env, napi_value, void*, void* closure) {
   const std::unique_ptr<std::function<void(Napi::Env)>> owned(static_cast<std::function<void(Napi::Env)>*>(closure));
   // Without an environment it is being torn down.
-  if (env != nullptr) (*owned)(env);
+  if (env != nullptr && runsJavaScript(env)) (*owned)(env);
 }
 
 }  // namespace orca

@@ -66,27 +66,20 @@ export class BlockFile implements BlockFileContract {
 
   async put(block: number, bytes: Uint8Array): Promise<void> {
     const native = this.#at(block);
-    checkBytes(bytes, 'bytes');
+    const given = checkBytes(bytes, 'bytes');
     const length = Math.min(this.#blockSize, this.#size - block * this.#blockSize);
-    if (bytes.byteLength !== length)
-      throw new RangeError(`block ${block} has ${length} bytes, not ${bytes.byteLength}`);
+    if (given !== length) throw new RangeError(`block ${block} has ${length} bytes, not ${given}`);
     await native.put(block, bytes);
   }
 
   async putRun(firstBlock: number, bytes: Uint8Array, digests: Uint8Array): Promise<PutResult> {
     const native = this.#at(firstBlock);
-    checkBytes(bytes, 'bytes');
-    checkBytes(digests, 'digests');
-    const count = Math.ceil(bytes.byteLength / this.#blockSize);
+    const given = checkBytes(bytes, 'bytes');
+    const count = Math.ceil(given / this.#blockSize);
     const end = Math.min((firstBlock + count) * this.#blockSize, this.#size);
-    if (
-      count < 1 ||
-      firstBlock + count > this.blocks ||
-      end - firstBlock * this.#blockSize !== bytes.byteLength
-    )
-      throw new RangeError(`${bytes.byteLength} bytes are not whole blocks from block ${firstBlock}`);
-    if (digests.byteLength !== count * DIGEST_SIZE)
-      throw new RangeError(`${count} blocks have ${count * DIGEST_SIZE} bytes of digests`);
+    if (count < 1 || firstBlock + count > this.blocks || end - firstBlock * this.#blockSize !== given)
+      throw new RangeError(`${given} bytes are not whole blocks from block ${firstBlock}`);
+    checkBytes(digests, 'digests', count * DIGEST_SIZE);
     return native.putRun(firstBlock, bytes, digests);
   }
 

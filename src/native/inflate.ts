@@ -4,7 +4,7 @@
  */
 import { OrcaError } from '../errors.js';
 import { binding, type NativeInflater } from './binding.js';
-import { checkInteger, checkOptions } from './check.js';
+import { checkBytes, checkInteger, checkOptions } from './check.js';
 
 /** Deflate refers to this many bytes before at most (RFC 1951 §3.3). */
 export const WINDOW_SIZE = 32768;
@@ -58,8 +58,8 @@ export class Inflater {
     checkOptions(start);
     checkInteger(start.bits, 'bits', 0, 7);
     checkInteger(start.byte, 'byte', 0, 255);
-    checkBytes(start.window, 'window');
-    if (start.window.length > WINDOW_SIZE) throw new RangeError(`a window of ${start.window.length} bytes`);
+    const length = checkBytes(start.window, 'window');
+    if (length > WINDOW_SIZE) throw new RangeError(`a window of ${length} bytes`);
     this.#native = new binding.Inflater(start.bits, start.byte >> (8 - start.bits), start.window);
   }
 
@@ -82,9 +82,4 @@ export class Inflater {
       this.#running = false;
     }
   }
-}
-
-function checkBytes(value: unknown, name: string): void {
-  if (!(value instanceof Uint8Array)) throw new TypeError(`${name} must be a Uint8Array`);
-  if (value.buffer instanceof SharedArrayBuffer) throw new TypeError(`${name} must not be in shared memory`);
 }
