@@ -1,4 +1,4 @@
-/** containerd with `orca snapshotter` and a registry that has expanded the image: nothing is pulled. Needs root. */
+/** containerd with `orca snapshotter`, and a registry that has expanded the images to its share. Needs root. */
 import { existsSync } from 'node:fs';
 import { mkdir, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -6,77 +6,127 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import test from 'ava';
 import { chainIDs } from '../../src/snapshotter/remote-labels.js';
-import { orca } from '../cli/orca.js';
+import { TestRegistry } from '../registry/server-fixture.js';
 import { run } from './command.js';
 import { ContainerdProcess } from './containerd-process.js';
-import { testImage } from './images.js';
-import { RegistryProcess } from './registry-process.js';
+import { imageNames, type TestImageName, testImage } from './images.js';
+import { orca } from './orca-command.js';
+import { freePort } from './registry-process.js';
+import { ShareServer } from './share-server.js';
 
 /** runc keeps the containers of every containerd of a host in one place. */
 const container = (name: string) => `orca-${process.pid}-${name}`;
 
 let scratch: string;
 let host: ContainerdProcess;
-let registry: RegistryProcess;
+let registry: TestRegistry;
+let shares: ShareServer;
 
-test.before(async () => {
+test.before(async (t) => {
+  t.timeout(20 * 60_000);
   scratch = await mkdtemp(join(tmpdir(), 'orca-snapshotter-'));
-  registry = await RegistryProcess.start();
-  host = await ContainerdProcess.start(['--insecure-registry', registry.host]);
+  const port = await freePort();
+  const share = { url: `smb://127.0.0.1:${port}/orca-` };
+  registry = await TestRegistry.start({ expansion: { workers: 2 }, share });
+  shares = await ShareServer.start(registry.data, port);
+  host = await ContainerdProcess.start(['--insecure-registry', registry.host, '--transports', 'smb']);
 });
 test.after.always(async () => {
   await host?.stop();
+  await shares?.stop();
   await registry?.stop();
   await rm(scratch, { recursive: true, force: true });
 });
 
 const snapshots = (...args: string[]) => host.ctr('snapshots', '--snapshotter', 'orca', ...args);
+const referenceOf = (name: TestImageName) => `${registry.host}/${name}:1`;
 
-async function push(
-  name: 'python' | 'node',
-): Promise<{ reference: string; layers: string[]; diffIDs: string[] }> {
+/** Pushes an image, and resolves when it is expanded. */
+async function push(name: TestImageName): Promise<void> {
   const { directory, tag } = await testImage(name);
-  const reference = `${registry.host}/${name}:1`;
   const options = ['--preserve-digests', '--dest-tls-verify=false'];
-  await run('skopeo', ['copy', ...options, `oci:${directory}:${tag}`, `docker://${reference}`]);
+  await run('skopeo', ['copy', ...options, `oci:${directory}:${tag}`, `docker://${referenceOf(name)}`]);
   const expanded = await orca(['registry', 'expand', `${name}:1`, '--registry', registry.url, '--wait']);
   if (expanded.code !== 0) throw new Error(expanded.stderr);
-  const inspect = async (...args: string[]) =>
-    JSON.parse(await run('skopeo', ['inspect', '--tls-verify=false', ...args, `docker://${reference}`]));
-  const { Layers: layers } = (await inspect()) as { Layers: string[] };
-  const { rootfs } = (await inspect('--config')) as { rootfs: { diff_ids: string[] } };
-  return { reference, layers, diffIDs: rootfs.diff_ids };
 }
 
-async function pull(reference: string): Promise<void> {
+async function inspect<T>(name: TestImageName, ...args: string[]): Promise<T> {
+  const options = ['inspect', '--tls-verify=false', ...args];
+  return JSON.parse(await run('skopeo', [...options, `docker://${referenceOf(name)}`])) as T;
+}
+
+async function pull(name: TestImageName): Promise<void> {
   const options = ['images', 'rpull', '--plain-http', '--snapshotter', 'orca'];
-  await run('ctr-remote', ['--address', host.socket, ...options, reference]);
+  await run('ctr-remote', ['--address', host.socket, ...options, referenceOf(name)]);
 }
 
-async function runPython(reference: string, id: string): Promise<string> {
-  const code = 'import numpy; print(numpy.arange(5).sum())';
-  return (
-    await host.ctr('run', '--rm', '--snapshotter', 'orca', reference, id, 'python3', '-c', code)
-  ).trim();
+async function runPython(id: string, code: string): Promise<string> {
+  const options = ['--rm', '--snapshotter', 'orca'];
+  return (await host.ctr('run', ...options, referenceOf('python'), id, 'python3', '-c', code)).trim();
 }
 
-test.serial('an image that its registry has expanded is mounted, not pulled', async (t) => {
-  const { reference, layers, diffIDs } = await push('python');
-  await pull(reference);
+test.serial('images that their registry has expanded are mounted, not pulled', async (t) => {
+  t.timeout(20 * 60_000);
+  for (const name of imageNames) await push(name);
+  // At once: they share their lowest layer.
+  await Promise.all(imageNames.map(pull));
   const content = await host.ctr('content', 'list', '--quiet');
-  t.deepEqual(
-    layers.filter((digest) => content.includes(digest)),
-    [],
-    'layers that containerd has downloaded',
-  );
-  t.is(await runPython(reference, container('remote')), '10');
-  const mounts = (await readFile('/proc/self/mounts', 'utf8')).split('\n');
-  t.is(mounts.filter((line) => line.includes(host.root) && line.includes('fuse')).length, 1);
+  for (const name of imageNames) {
+    const { Layers: layers } = await inspect<{ Layers: string[] }>(name);
+    t.deepEqual(
+      layers.filter((digest) => content.includes(digest)),
+      [],
+      'layers that containerd has downloaded',
+    );
+  }
+});
 
-  // A container that stands on the lowest layer alone.
+for (const name of ['python', 'node', 'nginx', 'postgres'] as const) {
+  test.serial(`${name} runs from the share`, async (t) => {
+    t.timeout(5 * 60_000);
+    const { check } = await testImage(name);
+    const id = container(name);
+    const port = await freePort();
+    const options = ['--rm', '--snapshotter', 'orca', '--net-host', '--env', `PORT=${port}`];
+    // What ctr is given takes the place of the entrypoint as well.
+    const { config } = await inspect<{ config: { Entrypoint?: string[] } }>(name, '--config');
+    const command = check.command.length === 0 ? [] : [...(config.Entrypoint ?? []), ...check.command];
+    const ended = host.ctr('run', ...options, referenceOf(name), id, ...command);
+    if (check.http === undefined) {
+      t.is(await ended, check.stdout ?? '');
+      return;
+    }
+    let running = true;
+    void ended
+      .catch(() => undefined)
+      .finally(() => {
+        running = false;
+      });
+    let answer: string | undefined;
+    while (running && answer === undefined) {
+      answer = await fetch(`http://127.0.0.1:${port}/`).then(
+        (response) => response.text(),
+        () => undefined,
+      );
+      if (answer === undefined) await sleep(50);
+    }
+    if (running) await host.ctr('tasks', 'kill', '--signal', check.http.stopSignal, id);
+    await ended;
+    t.is(answer, check.http.body);
+  });
+}
+
+test.serial('there is one mount for each image', async (t) => {
+  const mounts = (await readFile('/proc/self/mounts', 'utf8')).split('\n');
+  const own = mounts.filter((line) => line.includes(host.root) && line.includes('fuse'));
+  t.is(own.length, imageNames.length);
+});
+
+test.serial('a container stands on the lowest layer of an image alone', async (t) => {
+  const config = await inspect<{ rootfs: { diff_ids: string[] } }>('python', '--config');
   const at = join(scratch, 'prefix');
   await mkdir(at);
-  await snapshots('prepare', 'partial', chainIDs(diffIDs)[0]!);
+  await snapshots('prepare', 'partial', chainIDs(config.rootfs.diff_ids)[0]!);
   await run('sh', ['-c', await snapshots('mounts', at, 'partial')]);
   try {
     t.true((await readdir(at)).includes('etc'));
@@ -87,39 +137,40 @@ test.serial('an image that its registry has expanded is mounted, not pulled', as
   await snapshots('remove', 'partial');
 });
 
-test.serial('a container runs on while containerd, the snapshotter and the daemon are killed', async (t) => {
-  const reference = `${registry.host}/python:1`;
-  const script = `
-import sys, time
+test.serial('a container runs on while the snapshotter and the daemon are killed', async (t) => {
+  const running = runPython(
+    container('long'),
+    `
 print("started", flush=True)
+import time
 time.sleep(6)
 import numpy
-print(numpy.arange(6).sum())`;
-  const running = host.ctr(
-    'run',
-    '--rm',
-    '--snapshotter',
-    'orca',
-    reference,
-    container('long'),
-    'python3',
-    '-c',
-    script,
+print(numpy.arange(6).sum())`,
   );
   await sleep(2000);
   await host.stopSnapshotter('SIGKILL');
   const stat = await orca(['stat', '--json', ...host.hostOptions]);
   const { daemon } = JSON.parse(stat.stdout) as { daemon: { pid: number } };
   process.kill(daemon.pid, 'SIGKILL');
-  t.is((await running).trim(), 'started\n15');
+  t.is(await running, 'started\n15');
   await host.startSnapshotter();
   await host.stopContainerd();
   await host.startContainerd();
-  t.is(await runPython(reference, container('again')), '10');
+  t.is(await runPython(container('again'), 'print(1)'), '1');
 });
 
-test.serial('a removed image leaves neither snapshot nor mount', async (t) => {
-  await host.ctr('images', 'remove', '--sync', `${registry.host}/python:1`);
+test.serial('an image is removed while its container runs, and then nothing is left', async (t) => {
+  const code = 'import time; time.sleep(4); import numpy; print("done")';
+  const running = runPython(container('removed'), code);
+  await sleep(1500);
+  for (const name of imageNames) await host.ctr('images', 'remove', '--sync', referenceOf(name));
+  t.is(await running, 'done');
+  // What the container stood on goes with the next collection.
+  await host.ctr('content', 'prune', 'references').catch(() => undefined);
+  for (let tries = 0; tries < 100 && (await readdir(join(host.root, 'snapshots'))).length > 0; tries++) {
+    await sleep(100);
+    await host.ctr('images', 'list');
+  }
   t.deepEqual(await readdir(join(host.root, 'snapshots')), []);
   t.false((await readFile('/proc/self/mounts', 'utf8')).includes(`${host.root}/snapshots`));
 });
