@@ -88,6 +88,9 @@ for (const name of ['python', 'node', 'nginx', 'postgres'] as const) {
     const id = container(name);
     const port = await freePort();
     const options = ['--rm', '--snapshotter', 'orca', '--net-host', '--env', `PORT=${port}`];
+    // containerd hides /run of an image, where PostgreSQL has its socket.
+    const sockets = 'type=tmpfs,src=tmpfs,dst=/run/postgresql,options=mode=1777';
+    if (name === 'postgres') options.push('--mount', sockets);
     // What ctr is given takes the place of the entrypoint as well.
     const { config } = await inspect<{ config: { Entrypoint?: string[] } }>(name, '--config');
     const command = check.command.length === 0 ? [] : [...(config.Entrypoint ?? []), ...check.command];
