@@ -34,6 +34,8 @@ const packages = {
   zsh: 'zsh',
   fish: 'fish',
   mandoc: 'mandoc',
+  'systemd-analyze': 'systemd',
+  strip: 'binutils',
   ip: 'iproute2',
   '/usr/share/keyrings/debian-archive-keyring.gpg': 'debian-archive-keyring',
 };

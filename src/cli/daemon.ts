@@ -39,9 +39,18 @@ export function addDaemonCommand(program: Command): void {
       if (options.stop) return await client.shutDown(options.force ?? false);
       if (options.replace) return await replace(client, start.daemonCommand(place));
       if (options.detach) return await start.ensureDaemon(place);
-      const { execute } = await import('../native/supervision.js');
-      const [program = '', ...args] = start.supervisorCommand(place);
-      execute(program, [program, ...args], process.env);
+      const [{ execute }, { keepOverExec, takeDescriptors }] = await Promise.all([
+        import('../native/supervision.js'),
+        import('../daemon/descriptors.js'),
+      ]);
+      const passed = takeDescriptors();
+      // Under systemd, with its socket unit: that takes the supervisor's part.
+      const underSystemd = passed.length > 0;
+      const [program = '', ...args] = underSystemd
+        ? start.daemonCommand(place)
+        : start.supervisorCommand(place);
+      const kept = underSystemd ? { ORCA_KEPT: keepOverExec(passed) } : {};
+      execute(program, [program, ...args], { ...process.env, ...kept });
     }),
   );
 }

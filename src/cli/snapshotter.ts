@@ -39,16 +39,23 @@ export function addSnapshotterCommand(program: Command): void {
   command.action(
     guarded(async (options: SnapshotterCommandOptions) => {
       await applyLogOptions(command, 'info');
-      const [{ Interruption }, { serveSnapshotter }, { chosenDaemon }] = await Promise.all([
+      // Of systemd, and not of a daemon that is started here.
+      const { NOTIFY_SOCKET: notifySocket } = process.env;
+      delete process.env['NOTIFY_SOCKET'];
+      const [{ Interruption }, { serveSnapshotter }, { chosenDaemon }, { notify }] = await Promise.all([
         import('../runtime/interruption.js'),
         import('../snapshotter/serve.js'),
         import('./daemon-mount.js'),
+        import('../native/supervision.js'),
       ]);
       const settings = await configured(command, options);
       const { image: _, ...images } = await imageRequestOf('', settings);
       const interruption = new Interruption();
       try {
-        const print = (socket: string) => void process.stdout.write(`${socket}\n`);
+        const print = (socket: string) => {
+          process.stdout.write(`${socket}\n`);
+          if (notifySocket !== undefined) notify(notifySocket, 'READY=1');
+        };
         // Mounts of this process would end with it, and its containers get errors: only for those who ask for that.
         const daemon = await chosenDaemon({ ...settings, daemon: settings.daemon ?? true });
         const { cache, cacheSize, root, listen } = settings;
