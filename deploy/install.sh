@@ -48,7 +48,10 @@ zsh=$share/zsh/site-functions
 helper=$prefix/sbin/mount.fuse.orca
 
 reload_units() {
-  if [ -z "$root" ] && [ -d /run/systemd/system ]; then systemctl daemon-reload; fi
+  [ -z "$root" ] && [ -d /run/systemd/system ] || return 0
+  systemctl daemon-reload
+  # The new daemon goes on with the mounts of the old one, whose files are gone.
+  [ -n "$uninstall" ] || systemctl try-restart orca.service orca-snapshotter.service
 }
 
 if [ -n "$uninstall" ]; then
@@ -56,7 +59,7 @@ if [ -n "$uninstall" ]; then
     systemctl disable --now orca-snapshotter.service orca.service orca.socket 2>/dev/null || true
   fi
   [ "$(readlink "$root/sbin/mount.fuse.orca" 2>/dev/null)" != "$helper" ] || rm -f "$root/sbin/mount.fuse.orca"
-  rm -rf "$library" "$library.new"
+  rm -rf "$library" "$library.new" "$library.old"
   rm -f "$root$prefix/bin/orca" "$root$helper" "$units/orca.service" "$units/orca.socket" \
     "$units/orca-snapshotter.service" "$share/bash-completion/completions/orca" "$zsh/_orca" \
     "$share/fish/vendor_completions.d/orca.fish" "$share/man/man1/orca.1.gz" "$share/man/man1"/orca-*.1.gz \
@@ -66,14 +69,14 @@ if [ -n "$uninstall" ]; then
 fi
 
 node=${node:-$(command -v node)} || fail "there is no node on PATH: install Node.js 20.19 or later, or give --node"
-for built in dist/src/cli/main.js dist/man dist/completion native/build/orca.node native/build/orca-supervisor; do
+for built in dist/bin/orca.js dist/man dist/completion native/build/orca.node native/build/orca-supervisor; do
   [ -e "$source/$built" ] || fail "$source/$built is missing: run npm ci && npm run man first"
 done
 
-# Into place by one rename, so that a command that starts meanwhile finds the old files or the new ones.
+# Into place by renames, so that a command that starts meanwhile finds the old files or the new ones.
 rm -rf "$library.new"
 mkdir -p "$library.new/dist" "$library.new/native/build"
-cp -R "$source/dist/src" "$library.new/dist/src"
+cp -R "$source/dist/bin" "$library.new/dist/bin"
 cp "$source/native/build/orca.node" "$source/native/build/orca-supervisor" "$library.new/native/build/"
 cp -R "$source/proto" "$source/package.json" "$library.new/"
 modules=$(cd "$source" && npm ls --omit=dev --all --parseable | sed 1d)
@@ -87,16 +90,18 @@ done
 find "$library.new" -type d -exec chmod 755 {} +
 find "$library.new" -type f -exec chmod 644 {} +
 chmod 755 "$library.new/native/build/orca-supervisor"
-rm -rf "$library"
+rm -rf "$library.old"
+[ ! -e "$library" ] || mv "$library" "$library.old"
 mv "$library.new" "$library"
+rm -rf "$library.old"
 
 program() {
   mkdir -p "$(dirname "$root$1")"
-  printf '#!/bin/sh\nexec "%s" "%s/lib/orca/dist/src/cli/%s" "$@"\n' "$node" "$prefix" "$2" >"$root$1"
+  printf '#!/bin/sh\nexec "%s" "%s/lib/orca/dist/bin/%s" "$@"\n' "$node" "$prefix" "$2" >"$root$1"
   chmod 755 "$root$1"
 }
-program "$prefix/bin/orca" main.js
-program "$helper" mount-helper.js
+program "$prefix/bin/orca" orca.js
+program "$helper" mount.fuse.orca.js
 # mount(8) looks for helpers in /sbin alone.
 if [ "$prefix" != /usr ]; then
   mkdir -p "$root/sbin"

@@ -20,14 +20,12 @@ import { addSnapshotterCommand } from './snapshotter.js';
 import { addStatCommand } from './stat.js';
 import { addUmountCommand } from './umount.js';
 
-export const version = packageVersion();
-
 export function createProgram(): Command {
   const program = new Command('orca')
     .description(
       'Starts containers without pulling them: images are mounted from a file share and read on demand.',
     )
-    .version(version)
+    .version(packageVersion())
     .enablePositionalOptions()
     .exitOverride()
     .configureOutput({ outputError: () => undefined });

@@ -1,9 +1,11 @@
 import test from 'ava';
 import { allCommands, commandTree } from '../../src/cli/command-tree.js';
 import { manualPages } from '../../src/cli/manual.js';
-import { createProgram, version } from '../../src/cli/program.js';
+import { createProgram } from '../../src/cli/program.js';
+import { packageVersion } from '../../src/installation.js';
 
 const program = commandTree(createProgram());
+const version = packageVersion();
 const pages = manualPages({ program, version, date: '2026-01-31' });
 const plain = (page: string) => page.replaceAll('\\-', '-').replaceAll('\\(aq', "'").replaceAll('\\(dq', '"');
 

@@ -8,10 +8,12 @@ import test from 'ava';
 import { allCommands, commandTree, flagsOf } from '../../src/cli/command-tree.js';
 import { completionScript } from '../../src/cli/completion-scripts.js';
 import { manualPages } from '../../src/cli/manual.js';
-import { createProgram, version } from '../../src/cli/program.js';
+import { createProgram } from '../../src/cli/program.js';
+import { packageVersion } from '../../src/installation.js';
 
 const run = promisify(execFile);
 const program = commandTree(createProgram());
+const version = packageVersion();
 const nodes = [...allCommands(program)];
 let directory: string;
 

@@ -29,7 +29,8 @@ test.before(async () => {
   for (const name of ['disk', 'merged']) await mkdir(join(directory, name));
   await run('mount', ['-t', 'tmpfs', 'none', disk]);
   await addImage(join(disk, 'store'), 'app:1', [{ hello: Buffer.from('hello') }], 4096);
-  await run('node', ['deploy/man.js'], { cwd: repository });
+  for (const script of ['bundle.js', 'deploy/man.js'])
+    await run(process.execPath, [script], { cwd: repository });
 });
 
 test.after.always(async () => {
