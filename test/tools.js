@@ -18,6 +18,7 @@ const packages = {
   'docker-registry': 'docker-registry',
   buildah: 'buildah',
   ctr: 'containerd',
+  'ctr-remote': 'stargz-snapshotter',
   curl: 'curl',
   openssl: 'openssl',
   'mkfs.erofs': 'erofs-utils',
