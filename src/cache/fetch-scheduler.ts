@@ -282,7 +282,10 @@ export class FetchScheduler {
   /** Puts what has arrived, and asks again for what did not arrive as it should. */
   async #deliver(run: Run, source: LayerSource, bytes: Uint8Array): Promise<void> {
     const { layer } = run[0];
-    const { wrong, askedAgain } = await this.#delivery.put(run, source, bytes);
+    const { wrong, askedAgain } = await this.#delivery
+      .put(run, source, bytes)
+      // Nobody reads them any more, whatever became of them.
+      .finally(() => source.giveBack(bytes));
     for (const want of wrong) {
       if (askedAgain.includes(want.block)) want.demand(performance.now() + this.#deadline);
       this.#again(want);

@@ -27,6 +27,7 @@ export class LayerSource {
   readonly #size: number;
   #open: OpenLayer | undefined;
   #damaged = 0;
+  readonly #lenders = new WeakMap<Uint8Array, LayerHandle>();
 
   constructor(state: SourceState, diffID: string, size: number) {
     this.state = state;
@@ -49,6 +50,7 @@ export class LayerSource {
         );
       }
       this.#damaged = 0;
+      if (handle.giveBack !== undefined) this.#lenders.set(bytes, handle);
       return bytes;
     } catch (error) {
       this.#discard(open);
@@ -57,6 +59,11 @@ export class LayerSource {
       open.reads -= 1;
       closeWhenIdle(open);
     }
+  }
+
+  /** What `read` gave is not read any more. */
+  giveBack(bytes: Uint8Array): void {
+    this.#lenders.get(bytes)?.giveBack?.(bytes);
   }
 
   close(): void {

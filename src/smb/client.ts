@@ -12,6 +12,7 @@ import type { Opened } from './create.js';
 import type { SmbCredentials } from './credentials.js';
 import { SmbError } from './error.js';
 import { SmbFile } from './file.js';
+import { FramePool } from './frame-pool.js';
 import {
   DEFAULT_CIPHERS,
   DEFAULT_DIALECTS,
@@ -48,6 +49,8 @@ export interface SmbClientOptions {
   reconnectAttempts?: number;
   /** Ends the first connection attempt only. */
   signal?: AbortSignal;
+  /** Memory for what is received, which may be shared by clients; default one of the client's own. */
+  frames?: FramePool;
 }
 
 const CONNECT_TIMEOUT = 10_000;
@@ -73,14 +76,21 @@ function isConnectionLoss(error: unknown): boolean {
 export class SmbClient {
   /** `smb://HOST[:PORT]/SHARE` */
   readonly location: string;
+  /** @internal */
+  readonly frames: FramePool;
   readonly #options: SessionOptions;
   readonly #reconnectAttempts: number;
   readonly #closing = new AbortController();
   #session: Session;
   #reconnecting: Promise<Session> | undefined;
 
-  private constructor(options: SessionOptions, reconnectAttempts: number, session: Session) {
+  private constructor(
+    options: SessionOptions & { frames: FramePool },
+    reconnectAttempts: number,
+    session: Session,
+  ) {
     this.location = options.location;
+    this.frames = options.frames;
     this.#options = options;
     this.#reconnectAttempts = reconnectAttempts;
     this.#session = session;
@@ -90,7 +100,7 @@ export class SmbClient {
   static async connect(options: SmbClientOptions): Promise<SmbClient> {
     const { host, port = SMB_PORT, share } = options;
     const shownHost = host.includes(':') ? `[${host}]` : host;
-    const sessionOptions: SessionOptions = {
+    const sessionOptions = {
       host,
       port,
       share,
@@ -104,7 +114,8 @@ export class SmbClient {
       connectTimeout: options.connectTimeout ?? CONNECT_TIMEOUT,
       requestTimeout: options.requestTimeout ?? REQUEST_TIMEOUT,
       idleTimeout: options.idleTimeout ?? IDLE_TIMEOUT,
-    };
+      frames: options.frames ?? new FramePool(),
+    } satisfies SessionOptions;
     const session = await Session.open(sessionOptions, options.signal);
     return new SmbClient(sessionOptions, options.reconnectAttempts ?? RECONNECT_ATTEMPTS, session);
   }

@@ -9,6 +9,7 @@ import { onAbort } from './abort.js';
 import { CreditWindow } from './credits.js';
 import { encodeEmpty } from './empty-body.js';
 import { protocolError, SmbError } from './error.js';
+import type { FramePool, Slab } from './frame-pool.js';
 import { encodeFrame, FrameReader } from './frames.js';
 import { Command, HeaderFlag, type Message, treeField, UNSOLICITED } from './header.js';
 import { Protection } from './protection.js';
@@ -30,6 +31,8 @@ export interface ConnectionOptions {
   requestTimeout: number;
   /** Milliseconds of silence after which the server is asked for an ECHO. */
   idleTimeout: number;
+  /** Where received frames lie; default a pool of the connection's own. */
+  frames?: FramePool;
 }
 
 /** However busy the line is, an answer that takes this many times the request timeout will not come. */
@@ -71,7 +74,8 @@ export class Connection {
 
   private constructor(options: ConnectionOptions) {
     this.options = options;
-    this.#reader = new FrameReader(MAX_CONTROL_FRAME, (frame) => this.#onFrame(frame));
+    const onFrame = (frame: Buffer, slab: Slab) => this.#onFrame(frame, slab);
+    this.#reader = new FrameReader(MAX_CONTROL_FRAME, onFrame, options.frames);
     this.#socket = connect({
       host: options.host,
       port: options.port,
@@ -233,11 +237,15 @@ export class Connection {
   }
 
   /** Whether the frame's memory stays in use. */
-  #onFrame(frame: Buffer): boolean {
+  #onFrame(frame: Buffer, slab: Slab): boolean {
     const opened = this.protection.opensCopy(frame);
     const keep = !opened && frame.length >= KEEP_FROM;
     const own = opened || keep ? frame : Buffer.from(frame);
-    for (const message of this.protection.unpack(own)) {
+    const messages = this.protection.unpack(own);
+    const [only] = messages;
+    // Of several in one frame nobody knows which is used last.
+    if (keep && only !== undefined && messages.length === 1) this.options.frames?.lend(only.bytes, slab);
+    for (const message of messages) {
       if (this.#failure !== undefined) return true;
       this.#onMessage(message);
     }
@@ -271,6 +279,7 @@ export class Connection {
     const [oldest] = this.#pending.values();
     if (oldest === undefined) {
       const idle = now - Math.max(this.#lastReceived, this.#lastSent) >= idleTimeout;
+      if (idle) this.options.frames?.clear();
       if (idle && this.protection.sessionId !== 0n) this.request(Command.ECHO, encodeEmpty()).catch(() => {});
       return;
     }

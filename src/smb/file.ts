@@ -29,7 +29,8 @@ export class SmbFile {
 
   /**
    * Exactly `length` bytes from `offset`; a RangeError when they do not lie within `size`. The result may be a view
-   * of a larger buffer. Throws STALE when the file is no longer what it was when it was opened.
+   * of a larger buffer, which is used again after `giveBack`. Throws STALE when the file is no longer what it was when
+   * it was opened.
    */
   async read(offset: number, length: number, signal?: AbortSignal): Promise<Uint8Array> {
     if (!Number.isSafeInteger(offset) || !Number.isSafeInteger(length) || offset < 0 || length < 0) {
@@ -44,6 +45,7 @@ export class SmbFile {
       if (piece.length === length) return piece;
       const whole = Buffer.allocUnsafeSlow(length);
       piece.copy(whole);
+      this.giveBack(piece);
       await this.#fill(whole, offset, piece.length, length, signal);
       return whole;
     }
@@ -71,6 +73,7 @@ export class SmbFile {
     for (let at = from; at < to; ) {
       const piece = await this.#readSome(offset + at, to - at, signal);
       piece.copy(whole, at);
+      this.giveBack(piece);
       at += piece.length;
     }
   }
@@ -137,6 +140,11 @@ export class SmbFile {
       `${this.#where}: the file was changed or replaced on the share; open it again`,
     );
     throw this.#stale;
+  }
+
+  /** Of what `read` gave: nobody reads it any more. It need not be called. */
+  giveBack(bytes: Uint8Array): void {
+    this.#client.frames.giveBack(bytes);
   }
 
   get #where(): string {

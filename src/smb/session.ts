@@ -105,9 +105,13 @@ export class Session {
     return Math.min(this.negotiated.maxReadSize, byCredits);
   }
 
-  /** Reads at most `length` bytes, at least one; `name` is for errors. */
+  /** Reads at most `length` bytes, at least one, to be given back to the frame pool; `name` is for errors. */
   read(fileId: Buffer, offset: number, length: number, name: string, signal?: AbortSignal): Promise<Buffer> {
-    const decode = (message: Buffer) => decodeRead(message, length);
+    const decode = (message: Buffer) => {
+      const data = decodeRead(message, length);
+      this.#options.frames?.pass(message, data);
+      return data;
+    };
     return this.#call(Command.READ, encodeRead(fileId, offset, length), name, decode, length, signal);
   }
 

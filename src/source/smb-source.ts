@@ -45,6 +45,7 @@ export class SmbSource implements Source {
     return {
       size: file.size,
       read: (offset, length, readSignal) => asSource(file.read(offset, length, readSignal)),
+      giveBack: (bytes) => file.giveBack(bytes),
       close: () => file.close(),
     };
   }

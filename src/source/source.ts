@@ -21,6 +21,8 @@ export interface LayerHandle {
   readonly size: number;
   /** `length` bytes at `offset`, both within `size`. Many reads may be outstanding at once. */
   read(offset: number, length: number, signal?: AbortSignal): Promise<Uint8Array>;
+  /** What `read` gave is not read any more, and its memory may be used again. It need not be called. */
+  giveBack?(bytes: Uint8Array): void;
   close(): Promise<void>;
 }
 

@@ -1,4 +1,5 @@
 import test from 'ava';
+import { FramePool, type Slab } from '../../src/smb/frame-pool.js';
 import { encodeFrame, FrameReader } from '../../src/smb/frames.js';
 import { random } from './random.js';
 
@@ -34,6 +35,76 @@ test('frames come out whole however the bytes arrive', (t) => {
       t.true(frames.every((frame, i) => frame.equals(sent[i]!)));
     }
   }
+});
+
+test('memory that is given back is used again, and never while somebody holds a frame in it', (t) => {
+  const { seed, below, bytes } = random();
+  t.log(`seed ${seed}`);
+  const freed = new Set<Buffer>();
+  const pool = new FramePool((buffer) => {
+    freed.add(buffer);
+    buffer.fill(0xdb);
+  });
+  const sent = Array.from({ length: 300 }, () => bytes(1 + below(60_000)));
+  const held: { frame: Buffer; number: number }[] = [];
+  const slabs = new Set<ArrayBufferLike>();
+  let number = 0;
+  let lent = 0;
+  let intact = 0;
+  const giveBack = () => {
+    const [{ frame, number: which }] = held.splice(below(held.length), 1) as [(typeof held)[0]];
+    if (frame.equals(sent[which]!)) intact += 1;
+    pool.giveBack(frame);
+    // Again, and what was never lent.
+    pool.giveBack(frame);
+    pool.giveBack(sent[which]!);
+  };
+  const onFrame = (frame: Buffer, slab: Slab): boolean => {
+    const which = number++;
+    slabs.add(slab.buffer.buffer);
+    if (below(4) === 0) {
+      t.true(frame.equals(sent[which]!));
+      return false;
+    }
+    const message = frame.subarray(0);
+    pool.lend(message, slab);
+    pool.pass(message, frame);
+    pool.giveBack(message);
+    lent += 1;
+    held.push({ frame, number: which });
+    while (held.length > 8 || (held.length > 0 && below(3) === 0)) giveBack();
+    return true;
+  };
+  const reader = new FrameReader(60_000, onFrame, pool);
+  const wire = Buffer.concat(sent.map(encodeFrame));
+  for (let at = 0; at < wire.length; ) {
+    const target = reader.target();
+    const count = Math.min(target.length, 1 + below(90_000), wire.length - at);
+    wire.copy(target, 0, at, at + count);
+    at += count;
+    reader.received(count);
+  }
+  while (held.length > 0) giveBack();
+  t.is(number, sent.length);
+  t.is(intact, lent, 'frames are held as they came');
+  t.true(freed.size > 0 && slabs.size <= 12, `${slabs.size} buffers for ${sent.length} frames`);
+});
+
+test('a frame that is kept for good keeps its buffer from being used again', (t) => {
+  let freed = 0;
+  const pool = new FramePool(() => {
+    freed += 1;
+  });
+  const frames: Buffer[] = [];
+  const reader = new FrameReader(1000, (frame) => frames.push(frame) > 0, pool);
+  const wire = Buffer.concat(Array.from({ length: 500 }, (_, i) => encodeFrame(Buffer.alloc(900, i))));
+  for (let at = 0; at < wire.length; ) {
+    const count = wire.copy(reader.target(), 0, at);
+    at += count;
+    reader.received(count);
+  }
+  t.is(freed, 0);
+  t.true(frames.every((frame, i) => frame.equals(Buffer.alloc(900, i))));
 });
 
 test('a limit that is raised lets longer frames through, and never moves what the socket is writing to', (t) => {
