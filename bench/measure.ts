@@ -1,5 +1,5 @@
 /** Measuring two sides in turn, so that what disturbs the machine disturbs both. */
-import { writeFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 
 /** One side: a measurement in any unit, of one repetition. */
 export type Side = () => Promise<number>;
@@ -41,6 +41,17 @@ export async function seconds(action: () => Promise<unknown>): Promise<number> {
   const began = performance.now();
   await action();
   return (performance.now() - began) / 1000;
+}
+
+/** Ticks of /proc/PID/stat per second: always 100 for user space (proc(5), sysconf(3)). */
+const TICKS = 100;
+
+/** CPU seconds, user and system, that a process has used in all its threads. */
+export async function cpuSeconds(pid: number): Promise<number> {
+  const stat = await readFile(`/proc/${pid}/stat`, 'latin1');
+  // The name, in parentheses, may hold anything.
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+  return (Number(fields[11]) + Number(fields[12])) / TICKS;
 }
 
 /** Empties the kernel's page cache (1), dentries and inodes (2), or both (3), of the whole machine. */
