@@ -1,6 +1,7 @@
 /** The end of a wanted block: verified, in its block file, and its readers answered; or EIO for them and a log line. */
 import { constants } from 'node:os';
 import type { FetchLog } from './fetch-log.js';
+import { FetchMeter } from './fetch-meter.js';
 import type { FetchStats } from './fetch-stats.js';
 import type { LayerSource } from './layer-source.js';
 import { AVOID_MS, type Run } from './run-reader.js';
@@ -15,6 +16,8 @@ export interface Undelivered {
 }
 
 export class BlockDelivery {
+  /** By kind of source. */
+  readonly meter = new FetchMeter();
   readonly #stats: FetchStats;
   readonly #log: FetchLog;
 
@@ -55,7 +58,7 @@ export class BlockDelivery {
     }
     for (const want of run) {
       if (wrong.has(want.block)) this.#corrupt(want, source);
-      else this.#fetched(source, layer.digests.length(want.block));
+      else this.#fetched(source, want, layer.digests.length(want.block));
     }
     return { wrong: run.filter(({ block }) => wrong.has(block)), askedAgain };
   }
@@ -86,8 +89,15 @@ export class BlockDelivery {
     this.#log.readErrors(sorted);
   }
 
-  #fetched(source: LayerSource, bytes: number): void {
+  #fetched(source: LayerSource, { demandedAt }: Want, bytes: number): void {
+    const meter = this.meter.of(source.state.source.kind);
     source.bytes += bytes;
+    meter.bytes += bytes;
+    if (demandedAt !== undefined) {
+      const waited = performance.now() - demandedAt;
+      source.waits.add(waited);
+      meter.waits.add(waited);
+    }
     this.#stats.blocksFetched += 1;
     this.#stats.bytesFetched += bytes;
   }

@@ -12,6 +12,7 @@ import type { Logger } from '../telemetry/logger.js';
 import { BlockDelivery } from './block-delivery.js';
 import type { CachedLayer } from './cached-layer.js';
 import { FetchLog } from './fetch-log.js';
+import type { FetchMeter } from './fetch-meter.js';
 import { noFetches } from './fetch-stats.js';
 import type { LayerSource } from './layer-source.js';
 import { Prefetch, type PrefetchOptions, PrefetchQueue } from './prefetch-queue.js';
@@ -66,6 +67,16 @@ export class FetchScheduler {
     this.#maxOutstanding = options.maxOutstanding ?? 16;
     this.#maxReadBytes = options.maxReadBytes ?? 1 << 20;
     this.#maxPrefetchBytes = options.maxPrefetchBytes ?? 8 << 20;
+  }
+
+  /** What came from each kind of source. */
+  get meter(): FetchMeter {
+    return this.#delivery.meter;
+  }
+
+  /** Reads from sources that are under way. */
+  get readsOutstanding(): number {
+    return this.#outstanding;
   }
 
   /** Somebody waits for these blocks. Blocks that are wanted already are not asked for again. */

@@ -1,5 +1,6 @@
 /** One layer as one source has it: opened at the first read, and again after a read that failed. */
 import { type LayerHandle, SourceError } from '../source/source.js';
+import { Histogram } from '../telemetry/histogram.js';
 import type { SourceFailure, SourceState } from './source-state.js';
 
 interface OpenLayer {
@@ -19,6 +20,8 @@ export class LayerSource {
   readonly state: SourceState;
   /** Bytes of this layer that came from this source and verified. */
   bytes = 0;
+  /** How long readers waited for blocks that came from it. */
+  readonly waits = new Histogram();
   /** Until then (`performance.now()`) other sources of the layer come first: this one lacks it or has it wrong. */
   avoidUntil = 0;
   /** Why the source was last of no use for this layer. */

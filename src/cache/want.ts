@@ -15,6 +15,7 @@ export class Want {
   readonly block: number;
   #deadline: number;
   #demanded: boolean;
+  #demandedAt: number | undefined;
   readonly #tries = new Map<LayerSource, number>();
   readonly #corrupt = new Map<LayerSource, number>();
   readonly #excluded = new Set<LayerSource>();
@@ -26,6 +27,7 @@ export class Want {
     this.block = block;
     this.#deadline = deadline;
     this.#demanded = demanded;
+    if (demanded) this.#demandedAt = performance.now();
   }
 
   /** Of `performance.now()`: the readers get EIO then. */
@@ -37,10 +39,16 @@ export class Want {
     return this.#demanded;
   }
 
+  /** Of `performance.now()`: since when somebody waits for it. */
+  get demandedAt(): number | undefined {
+    return this.#demandedAt;
+  }
+
   /** Somebody waits for it from now on. */
   demand(deadline: number): void {
     if (this.#demanded) return;
     this.#demanded = true;
+    this.#demandedAt = performance.now();
     this.#deadline = deadline;
   }
 

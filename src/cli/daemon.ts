@@ -1,5 +1,5 @@
 /** `orca daemon`: the host daemon under its supervisor, in the foreground; or its replacement, or its end. */
-import type { Command } from 'commander';
+import { type Command, Option } from 'commander';
 import { addDaemonOptions, type DaemonOptions, daemonPlace } from './daemon-options.js';
 import { guarded } from './failure.js';
 import { addLogOptions, applyLogOptions, logOptionsOf } from './options.js';
@@ -9,6 +9,7 @@ interface DaemonCommandOptions extends DaemonOptions {
   stop?: boolean;
   force?: boolean;
   detach?: boolean;
+  http?: string;
 }
 
 const ANSWER_POLL_MS = 20;
@@ -25,6 +26,9 @@ export function addDaemonCommand(program: Command): void {
     .option('--replace', 'the daemon that runs becomes this version, and its mounts go on')
     .option('--stop', 'end the daemon that runs')
     .option('--force', 'with --stop: also when mounts are there, which end');
+  command.addOption(
+    new Option('--http <address>', 'serve metrics and a read-only page at 127.0.0.1:PORT').env('ORCA_HTTP'),
+  );
   addDaemonOptions(command);
   addLogOptions(command);
   command.action(
@@ -34,7 +38,9 @@ export function addDaemonCommand(program: Command): void {
         import('../daemon/client.js'),
         import('../daemon/start.js'),
       ]);
-      const place = { ...(await daemonPlace(command, options)), ...logOptionsOf(command, 'info') };
+      const { http } = options;
+      if (http !== undefined) (await import('../daemon/http.js')).parseHttpAddress(http);
+      const place = { ...(await daemonPlace(command, options)), ...logOptionsOf(command, 'info'), http };
       const client = new DaemonClient(place.socket);
       if (options.stop) return await client.shutDown(options.force ?? false);
       if (options.replace) return await replace(client, start.daemonCommand(place));

@@ -9,11 +9,13 @@
  *   GET    /v1/images                    { images: ImageInfo[] }
  *   POST   /v1/pull        ImageOrder    stream of Lines that ends with { pulled } or { error }
  *   GET    /v1/cache                     CacheInfo
+ *   GET    /metrics                      what Prometheus reads, as text
  *   POST   /v1/shutdown    { force? }    {}; BUSY while mounts are there, unless forced
  *   POST   /v1/replace     { command }   {}; the daemon becomes that program, and its mounts go on
  *
  * A failure is { error: ErrorBody } with a status of its family. Streams are lines of JSON (application/x-ndjson).
  */
+import type { LayerSourceStats } from '../mount/mount.js';
 import type { ImageRequest } from '../mount/open-image.js';
 import type { ImageConfig } from '../oci/image-config.js';
 import type { PassedOver } from '../source/registry-transports.js';
@@ -67,7 +69,7 @@ export interface LayerInfo {
   diffID: string;
   blocks: number;
   blocksPresent: number;
-  sources: { location: string; bytes: number; healthy: boolean; problem?: string }[];
+  sources: LayerSourceStats[];
 }
 
 export interface MountDetails extends MountInfo {
@@ -118,6 +120,8 @@ export interface PingAnswer {
   residentBytes: number;
   /** Milliseconds from the start of the process until every adopted mount was served; how many those were. */
   adoption: { milliseconds: number; mounts: number };
+  /** URL of the page, where it is served. */
+  page?: string;
 }
 
 export interface ErrorBody {

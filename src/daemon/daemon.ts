@@ -3,6 +3,7 @@
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { BlockCache } from '../cache/block-cache.js';
+import type { FetchScheduler } from '../cache/fetch-scheduler.js';
 import { packageVersion } from '../installation.js';
 import { addon } from '../native/addon.js';
 import { execute, exitAtOnce } from '../native/supervision.js';
@@ -34,6 +35,8 @@ export class Daemon {
   readonly mounts: Mounts;
   readonly images: Images;
   readonly store: DescriptorStore;
+  /** URL of the HTTP port, where there is one. */
+  page: string | undefined;
   readonly #cache: BlockCache;
   readonly #options: DaemonOptions;
   readonly #control: number | undefined;
@@ -87,6 +90,7 @@ export class Daemon {
       runDirectory: this.#options.runDirectory,
       residentBytes: process.memoryUsage.rss(),
       adoption: this.#adoption,
+      ...(this.page !== undefined && { page: this.page }),
     };
   }
 
@@ -94,6 +98,11 @@ export class Daemon {
     const { directory, scheduler, eviction } = this.#cache;
     const { limit, used, bytesEvicted } = eviction;
     return { directory, limit, used, bytesEvicted, ...scheduler.stats };
+  }
+
+  /** What is known of the reads from sources. */
+  get fetches(): FetchScheduler {
+    return this.#cache.scheduler;
   }
 
   checkOpen(): void {

@@ -3,6 +3,7 @@
  * imported first; the control API comes when they answer.
  *
  *   main.js --run-dir DIR --cache DIR [--cache-size BYTES] [--log-level LEVEL] [--log-format FORMAT]
+ *           [--http 127.0.0.1:PORT]
  */
 import { parseArgs } from 'node:util';
 import { configureLogging, type LogFormat, type LogLevel, log } from '../telemetry/logger.js';
@@ -15,6 +16,7 @@ const { values } = parseArgs({
     'run-dir': { type: 'string' },
     cache: { type: 'string' },
     'cache-size': { type: 'string' },
+    http: { type: 'string' },
     'log-level': { type: 'string', default: 'info' },
     'log-format': { type: 'string', default: 'text' },
   },
@@ -47,9 +49,21 @@ try {
   });
   daemon.store.ready(takeCommand());
   daemon.watchContainers();
+  if (values.http !== undefined) await servePage(daemon, values.http);
 } catch (error) {
   log.error(`the daemon cannot start: ${(error as Error).message}`);
   process.exit(1);
+}
+
+/** A port that is taken is no reason to serve no mounts. */
+async function servePage(daemon: Daemon, address: string): Promise<void> {
+  try {
+    const { parseHttpAddress, serveHttp } = await import('./http.js');
+    daemon.page = await serveHttp(daemon, parseHttpAddress(address));
+    log.info(`the page is at ${daemon.page}`);
+  } catch (error) {
+    log.error(`nothing is served at ${address}: ${(error as Error).message}`);
+  }
 }
 
 /** Where this process replaced another: how to start it anew. */

@@ -58,7 +58,11 @@ export class Mounts {
   }
 
   list(): MountInfo[] {
-    return [...this.#served.values()].filter(({ mount }) => !mount.ending).map((served) => served.info());
+    return this.all().map((served) => served.info());
+  }
+
+  all(): ServedMount[] {
+    return [...this.#served.values()].filter(({ mount }) => !mount.ending);
   }
 
   get(id: string): ServedMount {

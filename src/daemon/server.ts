@@ -3,6 +3,7 @@ import type { Server } from 'node:http';
 import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 import { OrcaError } from '../errors.js';
 import { log } from '../telemetry/logger.js';
+import { METRICS_TYPE } from '../telemetry/metrics.js';
 import {
   type ErrorBody,
   type ImageOrder,
@@ -13,6 +14,7 @@ import {
 } from './api.js';
 import type { Daemon } from './daemon.js';
 import { DaemonError } from './daemon-error.js';
+import { daemonMetrics } from './metrics.js';
 
 const STATUS: Record<string, number> = {
   INVALID_REQUEST: 400,
@@ -64,6 +66,7 @@ function addRoutes(app: FastifyInstance, daemon: Daemon): void {
     }));
   });
   app.get('/v1/cache', () => daemon.cacheInfo());
+  app.get('/metrics', (_request, reply) => reply.type(METRICS_TYPE).send(daemonMetrics(daemon)));
   app.post('/v1/shutdown', async (request) => {
     await daemon.shutDown(objectOf(request.body ?? {})['force'] === true);
     return {};

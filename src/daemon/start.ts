@@ -16,6 +16,8 @@ export interface DaemonCommandOptions {
   cacheSize?: number | undefined;
   logLevel?: LogLevel;
   logFormat?: LogFormat;
+  /** Where the read-only HTTP port is, as 127.0.0.1:PORT; without it there is none. */
+  http?: string | undefined;
 }
 
 /** sun_path of unix(7), with its NUL. */
@@ -29,13 +31,14 @@ export function socketOf(runDirectory: string): string {
 
 /** The daemon's own program and arguments, as the supervisor starts it. */
 export function daemonCommand(options: DaemonCommandOptions): string[] {
-  const { runDirectory, cache, cacheSize, logLevel, logFormat } = options;
+  const { runDirectory, cache, cacheSize, logLevel, logFormat, http } = options;
   const entry = fileURLToPath(entryOf('orcad'));
   return [
     ...[process.execPath, '--max-semi-space-size=2', entry, '--run-dir', runDirectory, '--cache', cache],
     ...(cacheSize === undefined ? [] : ['--cache-size', String(cacheSize)]),
     ...(logLevel === undefined ? [] : ['--log-level', logLevel]),
     ...(logFormat === undefined ? [] : ['--log-format', logFormat]),
+    ...(http === undefined ? [] : ['--http', http]),
   ];
 }
 

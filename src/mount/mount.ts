@@ -9,9 +9,10 @@ import { statfs } from 'node:fs/promises';
 import type { BlockCache, LayerLease } from '../cache/block-cache.js';
 import { ProfileRecorder } from '../cache/profile-recorder.js';
 import { prefetchProfile } from '../cache/profile-store.js';
-import { addon, type Session, type SessionStats } from '../native/addon.js';
+import { addon, type Session, type SessionStats, type Touch } from '../native/addon.js';
 import type { RemoteImage } from '../source/remote-image.js';
-import type { Source } from '../source/source.js';
+import type { Source, SourceKind } from '../source/source.js';
+import type { Histogram } from '../telemetry/histogram.js';
 import type { Logger } from '../telemetry/logger.js';
 import { useImage } from './image-use.js';
 import { MountError } from './mount-error.js';
@@ -42,6 +43,16 @@ interface SessionMountOptions extends MountOptions {
   indexPath: string;
 }
 
+export interface LayerSourceStats {
+  kind: SourceKind;
+  location: string;
+  bytes: number;
+  healthy: boolean;
+  problem?: string;
+  /** How long readers waited for blocks that came from it. */
+  waits: Histogram;
+}
+
 export interface LayerStats {
   diffID: string;
   blocks: number;
@@ -50,7 +61,7 @@ export interface LayerStats {
    * In order of preference: the first that is healthy serves. `problem` is what it last failed with, and so why a
    * later one served; `bytes` are those of this layer that came from it and verified.
    */
-  sources: { location: string; bytes: number; healthy: boolean; problem?: string }[];
+  sources: LayerSourceStats[];
 }
 
 /** How a mount came to its end. */
@@ -211,6 +222,16 @@ export class Mount {
     for (const lease of this.#leases) lease.setSources(sources);
   }
 
+  /** The blocks that were read, in the order of their first reads. */
+  touched(): Touch[] {
+    return this.#session.touched();
+  }
+
+  /** Whether the block of a device is in the cache. */
+  has(device: number, block: number): boolean {
+    return this.#leases[device]?.layer.blockFile.has(block) ?? false;
+  }
+
   stats(): MountStats {
     const session = this.#session.stats();
     const reads = session.readHits + session.readMisses;
@@ -218,10 +239,12 @@ export class Mount {
       diffID: layer.digests.diffID,
       blocks: layer.blockFile.blocks,
       blocksPresent: layer.blockFile.count(),
-      sources: layer.sources.map(({ state, bytes, lastProblem }) => ({
+      sources: layer.sources.map(({ state, bytes, lastProblem, waits }) => ({
+        kind: state.source.kind,
         location: state.source.location,
         bytes,
         healthy: state.healthy,
+        waits,
         ...(lastProblem === undefined ? {} : { problem: `${lastProblem.code}, ${lastProblem.message}` }),
       })),
     }));

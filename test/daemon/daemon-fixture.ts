@@ -9,7 +9,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { ExecutionContext } from 'ava';
 import type { MountInfo, PingAnswer } from '../../src/daemon/api.js';
 import { DaemonClient } from '../../src/daemon/client.js';
-import { socketOf, supervisorCommand } from '../../src/daemon/start.js';
+import { type DaemonCommandOptions, socketOf, supervisorCommand } from '../../src/daemon/start.js';
 import { MNT_DETACH } from '../../src/mount/mount-point.js';
 import { ORCA_TYPE, readMountTable } from '../../src/mount/mount-table.js';
 import { addon } from '../../src/native/addon.js';
@@ -44,10 +44,13 @@ export class DaemonFixture {
   }
 
   /** Resolves when the daemon answers. */
-  async start(): Promise<PingAnswer> {
+  async start(options: Partial<DaemonCommandOptions> = {}): Promise<PingAnswer> {
     const runDirectory = join(this.directory, 'run');
     const cache = join(this.directory, 'cache');
-    const [program = '', ...args] = supervisorCommand({ socket: this.client.socket, runDirectory, cache });
+    const [program = '', ...args] = supervisorCommand({
+      ...{ socket: this.client.socket, runDirectory, cache },
+      ...options,
+    });
     const log = openSync(join(this.directory, 'log'), 'a');
     this.#supervisor = spawn(program, args, {
       stdio: ['ignore', log, log],
