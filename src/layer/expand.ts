@@ -36,6 +36,9 @@ export interface ExpandOptions {
   onWarning?(message: string): void;
 }
 
+/** A compressed layer of a few megabytes can be any number of bytes; 256 GiB are more than images have. */
+export const MAX_TAR_BYTES = 256 * 2 ** 30;
+
 /**
  * Expands a gzip, zstd or plain tar. Throws LayerError, TarError or ErofsError for what the tar does wrong, and
  * whatever `blob` or the signal throws. When a blob has another digest than it should, DIGEST_MISMATCH says so,
@@ -114,6 +117,9 @@ class Expansion {
       this.options.signal?.throwIfAborted();
       this.#tarHash.update(chunk);
       this.#tarSize += chunk.length;
+      if (this.#tarSize > MAX_TAR_BYTES) {
+        throw new LayerError('TOO_LARGE', `layer: more than ${MAX_TAR_BYTES} bytes uncompressed`);
+      }
       await this.#take(this.#parser.push(chunk));
       await this.writer.ready();
       this.options.onProgress?.({ bytesIn: reader.bytesRead, bytesOut: this.writer.position });
@@ -131,6 +137,8 @@ class Expansion {
           break;
         case 'data':
           this.#data.append(event.offset, event.bytes);
+          // A few bytes of a sparse file can be many of the layer.
+          if (this.writer.isAhead) await this.writer.ready();
           break;
         case 'end':
           if (this.#file !== undefined) this.#file.extents = await this.#data.end();

@@ -18,6 +18,15 @@ const MAX_CHUNKS = 65536;
 /** Of all sparse files of a layer together: their tables, of 8 bytes per chunk, are in memory at the end. */
 const MAX_LAYER_CHUNKS = 16 << 20;
 
+/**
+ * Of one chunk. With larger ones, a tar of a few bytes would write gigabytes of zeros around them; a file of 4 TiB can
+ * be described.
+ */
+const MAX_CHUNK_SIZE = 64 << 20;
+
+/** Zeros that fill up the chunks of all sparse files of a layer together: hostile layers consist of little else. */
+const MAX_LAYER_FILL = 1 << 30;
+
 /** Pieces of all files of a layer together, some 100 bytes of memory each. */
 const MAX_LAYER_EXTENTS = 4 << 20;
 
@@ -38,6 +47,7 @@ export class FileData {
   readonly #known = new Map<number | string, number>();
   #layerChunks = 0;
   #layerExtents = 0;
+  #layerFill = 0;
   #size = 0;
   #isSparse = false;
   #chunkSize = BLOCK_SIZE;
@@ -60,7 +70,14 @@ export class FileData {
     this.#chunkSize = BLOCK_SIZE;
     if (this.#isSparse) {
       while (this.#size / this.#chunkSize > MAX_CHUNKS) this.#chunkSize *= 2;
+      if (this.#chunkSize > MAX_CHUNK_SIZE) {
+        throw new LayerError('TOO_LARGE', `layer: a sparse file of ${this.#size} bytes`);
+      }
       this.#layerChunks += Math.ceil(this.#size / this.#chunkSize);
+      this.#layerFill += fillOf(entry.segments ?? [], this.#chunkSize);
+      if (this.#layerFill > MAX_LAYER_FILL) {
+        throw new LayerError('TOO_LARGE', 'layer: sparse files whose pieces are too far apart');
+      }
     }
     this.#crc = 0;
     this.#extents = [];
@@ -124,6 +141,19 @@ export class FileData {
     }
     return undefined;
   }
+}
+
+/** Bytes of the chunks that ascending segments lie in, which are not of a segment. */
+function fillOf(segments: readonly { offset: number; length: number }[], chunkSize: number): number {
+  let fill = 0;
+  let covered = 0;
+  for (const { offset, length } of segments) {
+    if (length === 0) continue;
+    const end = alignUp(offset + length, chunkSize);
+    fill += Math.max(0, end - Math.max(covered, alignDown(offset, chunkSize))) - length;
+    covered = Math.max(covered, end);
+  }
+  return fill;
 }
 
 /** Size and CRC-32 in one, as a number where it fits, since there is one key per file. */

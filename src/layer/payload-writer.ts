@@ -125,6 +125,11 @@ export class PayloadWriter {
     }
   }
 
+  /** True while `ready` is worth waiting for. */
+  get isAhead(): boolean {
+    return this.#inFlight.size > MAX_IN_FLIGHT;
+  }
+
   /** To be awaited between chunks of input: until little enough is on its way. Throws WRITE_FAILED. */
   async ready(): Promise<void> {
     while (this.#inFlight.size > MAX_IN_FLIGHT) await Promise.race(this.#pending());

@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto';
 import { BlobReader } from './blob-reader.js';
 import { decompress } from './decompress.js';
+import { MAX_TAR_BYTES } from './expand.js';
 import { LayerError } from './layer-error.js';
 
 export interface VerifyOptions {
@@ -12,15 +13,20 @@ export interface VerifyOptions {
   onProgress?(bytesIn: number): void;
 }
 
-/** Throws LayerError DIGEST_MISMATCH or CORRUPT, and what `blob` or the signal throws. */
+/** Throws LayerError DIGEST_MISMATCH, CORRUPT or TOO_LARGE, and what `blob` or the signal throws. */
 export async function verifyTar(blob: AsyncIterable<Uint8Array>, options: VerifyOptions): Promise<void> {
   const { diffID, signal, onProgress } = options;
   const reader = new BlobReader(blob);
   const hash = createHash('sha256');
+  let length = 0;
   try {
     for await (const chunk of decompress(reader)) {
       signal?.throwIfAborted();
       hash.update(chunk);
+      length += chunk.length;
+      if (length > MAX_TAR_BYTES) {
+        throw new LayerError('TOO_LARGE', `layer: more than ${MAX_TAR_BYTES} bytes uncompressed`);
+      }
       onProgress?.(reader.bytesRead);
     }
     // Whoever verifies the blob does so at its end, which a decompressor may not have asked for.

@@ -236,3 +236,16 @@ test('progress is told in bytes in and bytes out, warnings by name', async (t) =
   t.deepEqual(layer.warnings, ['layer: the xattr "trusted.overlay.opaque" of "d" is dropped']);
   t.is(layer.at('d')?.xattrs.size, 0);
 });
+
+test('sparse files that a few bytes make huge are refused, without the room that they want', async (t) => {
+  const far = archive(gnuSparse('far', 2 ** 50, [[2 ** 40, 'x']]));
+  const spread = Array.from({ length: 200 }, (_, i): [number, string] => [i * 2 ** 26, 'x']);
+  const many = archive(gnuSparse('many', 2 ** 41, spread));
+  for (const tar of [far, many]) {
+    await withDirectory(async (directory) => {
+      const output = join(directory, 'layer.vhd');
+      await t.throwsAsync(expandLayer(chunksOf(gzipSync(tar)), { output }), { code: 'TOO_LARGE' });
+      t.false(existsSync(output));
+    });
+  }
+});
