@@ -5,6 +5,7 @@
 import { stat } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { LRUCache } from 'lru-cache';
+import { OrcaError } from '../../errors.js';
 import { layerPath } from '../../image/catalog.js';
 import type { Store } from '../../image/store.js';
 import { LayerError } from '../../layer/layer-error.js';
@@ -18,6 +19,9 @@ import type { WorkerPool } from './worker-pool.js';
 
 /** Layers that are known to be bad, so that the next image with one fails at once. */
 const MAX_REMEMBERED_FAILURES = 10_000;
+
+/** Codes that say something of a repository, or of the right to read it, and nothing of the bytes. */
+const OF_THE_ORIGIN = new Set(['NOT_FOUND', 'BLOB_UNKNOWN', 'NAME_UNKNOWN', 'UNAUTHORIZED', 'DENIED']);
 
 export interface LayerProgress {
   status: ExpansionState;
@@ -143,11 +147,14 @@ export class LayerTasks {
         return await this.locks.holding(diffID, () => this.attempt(task, from));
       } catch (error) {
         signal.throwIfAborted();
-        const isFinal = !isTransient(error, attempts);
+        // What one repository does not give any more, another that waits may have.
+        const isOfBlob = !(error instanceof OrcaError && OF_THE_ORIGIN.has(error.code));
+        const others = new Set(task.waiters.map((waiter) => waiter.repository)).size;
+        const isFinal = !isTransient(error, attempts) && (isOfBlob || attempts >= others);
         const details = { blob: blob.digest, diffID, reason: reasonOf(error) };
         if (isFinal) {
           log.warn('a layer cannot be expanded', details);
-          this.failures.set(keyOf(task.layer), error as Error);
+          if (isOfBlob) this.failures.set(keyOf(task.layer), error as Error);
           throw error;
         }
         const pause = pauseAfter(attempts);
@@ -177,6 +184,7 @@ export class LayerTasks {
       { kind: 'expand', store: store.dir, blob, diffID },
       {
         signal,
+        owner: repository,
         blob: origin.blobFile
           ? { path: origin.blobFile(blob.digest) }
           : { open: (either) => origin.openBlob(repository, blob, either) },

@@ -29,6 +29,8 @@ export interface RunOptions {
   blob?: { path: string } | { open(signal: AbortSignal): AsyncIterable<Uint8Array> };
   /** Comes before what waits without it. */
   isUrgent?: boolean;
+  /** Those of whom nothing has been begun for longest come first. */
+  owner?: string;
   onStart?(): void;
   onProgress?(bytesIn: number): void;
 }
@@ -39,6 +41,7 @@ const STOP_MS = 5000;
 const IDLE_MS = 30_000;
 
 interface Waiting {
+  owner: string;
   begin(thread: PoolThread): void;
   fail(error: unknown): void;
 }
@@ -53,6 +56,9 @@ export class WorkerPool {
   private readonly threads = new Set<PoolThread>();
   private readonly urgent: Waiting[] = [];
   private readonly waiting: Waiting[] = [];
+  /** When something was last begun for an owner, as a count; of those that wait. */
+  private readonly begun = new Map<string, number>();
+  private count = 0;
   private closed = false;
 
   constructor(private readonly options: WorkerPoolOptions) {}
@@ -71,7 +77,7 @@ export class WorkerPool {
     }
   }
 
-  private acquire({ signal, isUrgent }: RunOptions): Promise<PoolThread> {
+  private acquire({ signal, isUrgent, owner = '' }: RunOptions): Promise<PoolThread> {
     signal.throwIfAborted();
     const queue = isUrgent ? this.urgent : this.waiting;
     return new Promise((resolve, reject) => {
@@ -80,6 +86,7 @@ export class WorkerPool {
         reject(signal.reason);
       };
       const entry: Waiting = {
+        owner,
         begin: (thread) => {
           signal.removeEventListener('abort', leave);
           resolve(thread);
@@ -101,8 +108,19 @@ export class WorkerPool {
       if (thread === undefined) return;
       clearTimeout(thread.idle);
       thread.worker.ref();
-      (this.urgent.shift() ?? this.waiting.shift())?.begin(thread);
+      (this.urgent.shift() ?? this.nextInTurn())?.begin(thread);
     }
+  }
+
+  /** One with a thousand layers does not hold up one with a single layer. */
+  private nextInTurn(): Waiting | undefined {
+    let best = 0;
+    const turn = (at: number) => this.begun.get(this.waiting[at]?.owner ?? '') ?? -1;
+    for (let at = 1; at < this.waiting.length; at++) if (turn(at) < turn(best)) best = at;
+    const [entry] = this.waiting.splice(best, 1);
+    if (this.waiting.length === 0) this.begun.clear();
+    else if (entry !== undefined) this.begun.set(entry.owner, this.count++);
+    return entry;
   }
 
   private start(): PoolThread {

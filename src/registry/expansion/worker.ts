@@ -9,6 +9,7 @@ import { verifyStream } from '../../oci/digest.js';
 import { parseManifest } from '../../oci/manifest.js';
 import { OciError } from '../../oci/oci-error.js';
 import { readBlob } from './blob-port.js';
+import { withDiskReserve } from './disk-reserve.js';
 import {
   type BlobInput,
   type ExpandResult,
@@ -33,7 +34,11 @@ parentPort?.on('message', (message: ToWorker) => {
   }
   const { task, input } = message;
   stop = new AbortController();
-  const ended = task.kind === 'expand' ? expand(task, input, stop.signal) : publish(task, stop.signal);
+  const { signal } = stop;
+  const ended =
+    task.kind === 'expand'
+      ? withDiskReserve(task.store, signal, (either) => expand(task, input, either))
+      : publish(task, signal);
   ended.then(
     (result) => post({ kind: 'done', result }),
     (error: unknown) => post({ kind: 'failed', error: encodeError(error) }),

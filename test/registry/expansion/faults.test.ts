@@ -77,6 +77,30 @@ test('what fails for a while is tried again: manifests, blobs midway, artifacts'
   await service.close();
 });
 
+test('a blob that repositories have lost is not held to be bad for one that has it', async (t) => {
+  const { registry } = t.context;
+  const layer = layerOf('shared', Buffer.alloc(500_000, 'x'));
+  const images = new Map<string, string>();
+  for (const repository of ['loses', 'keeps', 'later'])
+    images.set(repository, await pushImage(registry, repository, 'v1', [layer]));
+  const { storage } = registry.registry.context;
+  const real = new StorageOrigin(storage);
+  const origin = originOf(registry, {
+    async *openBlob(repository, descriptor) {
+      if (repository !== 'later' && descriptor.digest === digestOf(layer.blob))
+        throw new OciError('NOT_FOUND', 'the blob is gone');
+      yield* real.openBlob(repository, descriptor);
+    },
+  });
+  const service = await ExpansionService.open(storage.data, origin, { workers: 1 });
+  t.teardown(() => service.close());
+  for (const [repository, digest] of images) {
+    await service.enqueue(repository, digest);
+    const { state } = await settled(service, repository, digest);
+    t.is(state, repository === 'later' ? 'expanded' : 'failed', repository);
+  }
+});
+
 test('an origin whose bytes are not those of the digest fails for good', async (t) => {
   const { registry } = t.context;
   const digest = await pushImage(registry, 'app', 'v1', [layerOf('one')]);
