@@ -70,6 +70,17 @@ test.serial('what is kept of a deleted image goes', async (t) => {
   t.is(await storage.repository('team/app').manifest(artifact.digest), undefined);
 });
 
+test.serial('a tag that is deleted is taken, and a deletion of nothing is not', async (t) => {
+  const targets = [
+    { repository: 'team/app', tag: 'v1' },
+    { repository: 'team/app', tag: '-' },
+    { repository: 'team/app' },
+  ];
+  const answer = await notify({ events: targets.map((target) => ({ action: 'delete', target })) });
+  t.is(answer.status, 202);
+  t.deepEqual(json(answer), { events: 3, taken: 1 });
+});
+
 test.serial('only who has the secret is listened to, and it can be changed', async (t) => {
   for (const authorization of ['', 'Bearer wrong', `Basic ${SECRET}`, `Bearer ${SECRET}x`, 'Bearer ']) {
     const answer = await notify({ events: [push] }, authorization);

@@ -95,11 +95,18 @@ export class GatewayAccess extends Access {
     if (token !== undefined) {
       const claims = await tokens.verifyAccess(token);
       if (claims === undefined) return undefined;
+      // A user of the file has no more than the file gives now.
+      const holder = claims.user === undefined ? undefined : await users?.find(claims.user);
+      if (claims.user !== undefined && holder === undefined) return undefined;
       return {
         user: claims.user,
         name: claims.user ?? 'token',
-        may: (repository, action) => allows(claims.access, repository, action),
-        mayList: (repository) => allows(claims.access, repository, 'pull'),
+        may: (repository, action) =>
+          allows(claims.access, repository, action) &&
+          (holder === undefined || userMay(holder, repository, grantedAction(action))),
+        mayList: (repository) =>
+          allows(claims.access, repository, 'pull') &&
+          (holder === undefined || holder.may(repository, 'pull')),
       };
     }
     const basic = users && basicCredentials(authorization);

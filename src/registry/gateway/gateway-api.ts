@@ -19,6 +19,7 @@ export async function gatewayApi(
       tokenFile: notificationsToken,
       pushed: (name, digest, tags) => gateway.announced(storage.repository(name), digest, tags),
       deleted: (name, digest) => gateway.forget(storage.repository(name), digest),
+      untagged: (name, tag) => gateway.forgetTag(storage.repository(name), tag),
     }),
   ];
 }

@@ -2,6 +2,7 @@
  * Where the expansion of a gateway reads images: manifests that are kept here, and all else from the upstream, with
  * the gateway's own credentials. What it makes of them is kept here.
  */
+import { TELEPORT_TYPE } from '../../image/artifact.js';
 import { parseDigest } from '../../oci/digest.js';
 import { headerOf } from '../../oci/http-client.js';
 import type { Descriptor } from '../../oci/manifest.js';
@@ -39,7 +40,9 @@ export class UpstreamOrigin implements BlobOrigin {
     if (fetched === undefined) return undefined;
     const { bytes, descriptor } = fetched;
     const manifest = parsePushedManifest(bytes, descriptor.mediaType, parseDigest(digest).algorithm);
-    await this.storage.repository(repository).putManifest(manifest, [], async () => undefined);
+    // What is kept here as a teleport artifact is what we have made.
+    if (manifest.artifactType !== TELEPORT_TYPE)
+      await this.storage.repository(repository).putManifest(manifest, [], async () => undefined);
     return { mediaType: manifest.mediaType, bytes };
   }
 

@@ -19,12 +19,14 @@ export interface NotificationOptions {
   tokenFile: string | undefined;
   pushed(repository: string, manifestDigest: string, tags: readonly string[]): Promise<void>;
   deleted(repository: string, manifestDigest: string): Promise<void>;
+  untagged(repository: string, tag: string): Promise<void>;
 }
 
 interface ManifestEvent {
   action: 'push' | 'delete';
   repository: string;
-  digest: string;
+  /** Absent of the deletion of a tag. */
+  digest: string | undefined;
   /** None or one. */
   tags: string[];
 }
@@ -36,14 +38,21 @@ const MAX_EVENTS = 1000;
 const MIN_SECRET_CHARACTERS = 16;
 const MAX_SECRET_CHARACTERS = 4096;
 
-export function notificationRoutes({ tokenFile, pushed, deleted }: NotificationOptions): RouteGroup {
+export function notificationRoutes({
+  tokenFile,
+  pushed,
+  deleted,
+  untagged,
+}: NotificationOptions): RouteGroup {
   return (server, { stallTimeout }) => {
     server.post('/notifications', async (request, reply) => {
       await authenticate(request, tokenFile);
       const events = decodeEvents(await readBody(request, MAX_BODY_BYTES, 'notification', stallTimeout));
       const ours = events.map(manifestEvent).filter((event) => event !== undefined);
-      for (const { action, repository, digest, tags } of ours)
-        await (action === 'push' ? pushed(repository, digest, tags) : deleted(repository, digest));
+      for (const { action, repository, digest, tags } of ours) {
+        if (digest === undefined) for (const tag of tags) await untagged(repository, tag);
+        else await (action === 'push' ? pushed(repository, digest, tags) : deleted(repository, digest));
+      }
       return reply.code(202).send({ events: events.length, taken: ours.length });
     });
   };
@@ -93,13 +102,15 @@ function decodeEvents(body: Buffer): unknown[] {
   return events;
 }
 
-/** Undefined unless the event is that a manifest has been pushed or deleted. */
+/** Undefined unless the event is that a manifest has been pushed or deleted, or a tag deleted. */
 function manifestEvent(event: unknown): ManifestEvent | undefined {
   const { action, target } = (event ?? {}) as Record<string, unknown>;
   const { mediaType, digest, repository, tag } = (target ?? {}) as Record<string, unknown>;
-  if (typeof digest !== 'string' || !isDigest(digest)) return undefined;
   if (typeof repository !== 'string' || !isRepositoryPath(repository)) return undefined;
   const tags = typeof tag === 'string' && isTag(tag) ? [tag] : [];
+  const isUntagged = action === 'delete' && (digest === undefined || digest === '') && tags.length > 0;
+  if (isUntagged) return { action, repository, digest: undefined, tags };
+  if (typeof digest !== 'string' || !isDigest(digest)) return undefined;
   // An event of a deletion has no media type.
   if (action === 'delete') return { action, repository, digest, tags };
   if (action !== 'push' || typeof mediaType !== 'string') return undefined;

@@ -7,6 +7,8 @@ import { hashSync } from 'bcryptjs';
 import { TELEPORT_TYPE } from '../../../src/image/artifact.js';
 import { digestOf } from '../../../src/oci/digest.js';
 import { MEDIA_TYPE } from '../../../src/oci/manifest.js';
+import { Upstream } from '../../../src/registry/gateway/upstream.js';
+import { UpstreamOrigin } from '../../../src/registry/gateway/upstream-origin.js';
 import { type Answer, json, type TestRegistry } from '../server-fixture.js';
 import { addArtifact, enable, Pair, startFake, startGateway } from './gateway-fixture.js';
 
@@ -218,4 +220,30 @@ test('an upstream without the referrers API: what it has by tag is in the list',
   t.deepEqual(digests(await gateway.send('GET', path)), [artifact.digest]);
   await gateway.stop();
   await fake.stop();
+});
+
+test('a teleport artifact that somebody else has pushed upstream does not become one of ours', async (t) => {
+  const pair = await Pair.start();
+  t.teardown(() => pair.stop());
+  const { upstream, gateway } = pair;
+  const image = await upstream.pushImage('team/app', '1');
+  const config = Buffer.from('{}');
+  await upstream.pushBlob('team/app', config);
+  const bytes = Buffer.from(
+    JSON.stringify({
+      schemaVersion: 2,
+      mediaType: MEDIA_TYPE.manifest,
+      artifactType: TELEPORT_TYPE,
+      config: { mediaType: 'application/vnd.oci.empty.v1+json', digest: digestOf(config), size: 2 },
+      layers: [],
+      subject: { mediaType: MEDIA_TYPE.manifest, digest: image.digest, size: image.bytes.length },
+    }),
+  );
+  t.is((await upstream.pushManifest('team/app', digestOf(bytes), bytes)).status, 201);
+  const { storage } = gateway.registry.context;
+  const behind = await Upstream.open({ url: upstream.url });
+  t.teardown(() => behind.close());
+  const read = await new UpstreamOrigin(behind, storage).readManifest('team/app', digestOf(bytes));
+  t.deepEqual(Buffer.from(read?.bytes ?? []), bytes);
+  t.is(await storage.repository('team/app').manifest(digestOf(bytes)), undefined);
 });
