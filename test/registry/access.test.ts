@@ -342,6 +342,15 @@ test('a blob is mounted only from where one may pull it', async (t) => {
   t.is(await mount(secret, basic('admin')), 201);
 });
 
+test('what is no repository name does not come into the challenge of a mount', async (t) => {
+  for (const from of ['%0d%0aX-Other:1', 'x%22,error=%22y', '../up', '']) {
+    const url = `/v2/team/copy/blobs/uploads/?mount=${layer}&from=${from}`;
+    const answer = await registry.send('POST', url);
+    t.is(answer.status, 400, from);
+    t.deepEqual(errorCodes(answer), ['NAME_INVALID']);
+  }
+});
+
 test('behind a proxy the challenge names the public address', async (t) => {
   const own = await TestRegistry.start({ users: usersFile, publicUrl: 'https://registry.example:8443/' });
   try {

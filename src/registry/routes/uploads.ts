@@ -48,6 +48,8 @@ async function start(context: RegistryContext, request: FastifyRequest, reply: F
   const mount = parameter(request, 'mount');
   const from = parameter(request, 'from');
   const digest = parameter(request, 'digest');
+  // The name comes into the challenge, so it must be one.
+  if (mount !== undefined && from !== undefined) context.storage.repository(from);
   const repository = await authorized(context, request, 'push', mount === undefined ? undefined : from);
   if (mount !== undefined) {
     parseDigest(mount, 'mount');
