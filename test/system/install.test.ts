@@ -4,7 +4,7 @@
  */
 import { execFile, spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { mkdir, mkdtemp, readdir, readFile, realpath, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, realpath, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -95,7 +95,7 @@ test.serial('install.sh installs, again over itself, and uninstalls', async (t) 
   await rm(join(root, 'sbin'), { recursive: true });
   // This machine's /sbin is a link into /usr, which the overlay must not hide.
   await mkdir(join(root, 'usr/sbin'), { recursive: true });
-  await run('ln', ['-s', '/usr/local/sbin/mount.fuse.orca', join(root, 'usr/sbin/mount.fuse.orca')]);
+  await symlink('/usr/local/sbin/mount.fuse.orca', join(root, 'usr/sbin/mount.fuse.orca'));
   t.is(await inside(root, USE), USED);
   await rm(join(root, 'usr/sbin'), { recursive: true });
   await install('--root', root, '--uninstall');
@@ -117,7 +117,11 @@ test.serial('the Debian package installs with dpkg, works, and is removed', asyn
     run('dpkg', [`--root=${root}`, '--force-depends', '--force-script-chrootless', ...args]);
   await dpkg('--install', file);
   t.regex((await run('dpkg-query', [`--admindir=${database}`, '-W', 'orca'])).stdout, /^orca\t/);
+  // The package's node is that of Debian's path, wherever this one comes from.
+  const node = join(root, 'usr/bin/node');
+  if (!existsSync('/usr/bin/node')) await symlink(process.execPath, node);
   t.is(await inside(root, USE), USED);
+  await rm(node, { force: true });
   await dpkg('--remove', 'orca');
   const kept = (await filesOf(root)).filter((path) => !path.startsWith('/var/'));
   t.deepEqual(kept, ['/etc/orca/config.toml']);
