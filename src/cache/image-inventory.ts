@@ -14,6 +14,7 @@ export interface ImageUsage {
   name: string;
   /** Of disk: blocks, block digests and image index; what images share counts for each of them. */
   bytes: number;
+  layers: number;
   pinned: boolean;
   /** Mounted by this process. */
   inUse: boolean;
@@ -106,7 +107,8 @@ export class ImageInventory {
           (await sizeOf(this.#blobPath(layer)));
       }
       const inUse = this.#mounts.has(hex);
-      usages.push({ image: `sha256:${hex}`, name, bytes, pinned: pins.has(hex), inUse, lastUse });
+      const usage = { bytes, layers: layers.length, pinned: pins.has(hex), inUse, lastUse };
+      usages.push({ image: `sha256:${hex}`, name, ...usage });
     }
     return usages.sort((a, b) => b.bytes - a.bytes);
   }
@@ -120,8 +122,8 @@ export class ImageInventory {
   }
 
   /** Images that may go: not pinned, not mounted by any process; the one that was used longest ago first. */
-  async evictable(): Promise<string[]> {
-    const pins = await this.#pins();
+  async evictable({ pinned = false } = {}): Promise<string[]> {
+    const pins = pinned ? new Set<string>() : await this.#pins();
     const images = (await this.#images()).filter((image) => !pins.has(image.hex) && !this.#isMounted(image));
     return images.sort((a, b) => a.lastUse - b.lastUse).map(({ hex }) => `sha256:${hex}`);
   }

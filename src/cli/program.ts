@@ -8,7 +8,7 @@ import { addCompletionCommand } from './completion.js';
 import { addDaemonCommand } from './daemon.js';
 import { addDoctorCommand } from './doctor.js';
 import { addExpandCommand } from './expand.js';
-import { addImagesCommand } from './images.js';
+import { addImagesCommand, addPruneCommand } from './images.js';
 import { addInspectCommand } from './inspect.js';
 import { addMountCommand } from './mount.js';
 import { addLogOptions } from './options.js';
@@ -40,6 +40,7 @@ export function createProgram(): Command {
   addPsCommand(program);
   addStatCommand(program);
   addImagesCommand(program);
+  addPruneCommand(program);
   addRegistryCommand(program);
   addSnapshotterCommand(program);
   addDoctorCommand(program);

@@ -34,7 +34,10 @@ async function daemonStat(client: DaemonClient): Promise<{ value: object; text: 
   const cache = await client.cache();
   const text = formatTable([
     ['daemon', `orca ${daemon.version}, pid ${daemon.pid}, ${formatAge(Date.now() - daemon.startedAt)} old`],
-    ['crash of the daemon', daemon.supervised ? 'mounts go on' : 'ends the mounts: it has no supervisor'],
+    [
+      'crash of the daemon',
+      daemon.supervised ? 'mounts go on' : 'ends the mounts: it has no supervisor (see its log)',
+    ],
     ['mounts', String(daemon.mounts)],
     ['memory', formatBytes(daemon.residentBytes)],
     ['cache', `${cache.directory}, ${formatBytes(cache.used)} of ${formatBytes(cache.limit)}`],

@@ -7,6 +7,9 @@
  *   PUT    /v1/mounts/ID   MountRequest  stream of Lines that ends with { mount } or { error }; the same again is no error
  *   DELETE /v1/mounts/ID?lazy&force      {}
  *   GET    /v1/images                    { images: ImageInfo[] }
+ *   PUT    /v1/images/pin  { image }     { image: ImageInfo }; DELETE likewise: unpinned. `image`: a name or digest
+ *   DELETE /v1/images      { image }     { image: ImageInfo } as it was; BUSY while it is mounted
+ *   POST   /v1/prune       { all? }      { images: ImageInfo[] } that are gone; with `all` also pinned ones
  *   POST   /v1/pull        ImageOrder    stream of Lines that ends with { pulled } or { error }
  *   GET    /v1/cache                     CacheInfo
  *   GET    /metrics                      what Prometheus reads, as text
@@ -84,9 +87,11 @@ export interface ImageInfo {
   image: string;
   manifestDigest: string;
   layers: number;
-  /** Bytes of its layer VHDs, and of those what the cache has; a layer of several images counts for each. */
-  bytes: number;
+  /** Of the cache's disk; what several images have counts for each. */
   bytesCached: number;
+  /** Evicted last, and never pruned. */
+  pinned: boolean;
+  /** Of this daemon. */
   mounts: number;
   lastUsedAt: number;
 }

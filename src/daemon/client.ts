@@ -84,6 +84,25 @@ export class DaemonClient {
     return ((await this.#ask({ method: 'GET', path: '/v1/images' })) as { images: ImageInfo[] }).images;
   }
 
+  /** By name, digest or the beginning of one, as are those below. */
+  async setPinned(image: string, pinned: boolean): Promise<ImageInfo> {
+    const method = pinned ? 'PUT' : 'DELETE';
+    return ((await this.#ask({ method, path: '/v1/images/pin', body: { image } })) as { image: ImageInfo })
+      .image;
+  }
+
+  async removeImage(image: string): Promise<ImageInfo> {
+    return (
+      (await this.#ask({ method: 'DELETE', path: '/v1/images', body: { image } })) as { image: ImageInfo }
+    ).image;
+  }
+
+  async prune(all = false): Promise<ImageInfo[]> {
+    return (
+      (await this.#ask({ method: 'POST', path: '/v1/prune', body: { all } })) as { images: ImageInfo[] }
+    ).images;
+  }
+
   async pull(
     order: ImageOrder,
     options: { signal?: AbortSignal; onLine?: (line: Line) => void } = {},

@@ -28,6 +28,8 @@ export interface DaemonOptions {
 const LOCK_MS = 5000;
 /** Between two looks for containers that nobody runs any more. */
 const CONTAINERS_MS = 2000;
+/** Between two looks whether the supervisor is there. */
+const SUPERVISOR_MS = 2000;
 /** Time for the answer to whoever asked for the end. */
 const FAREWELL_MS = 20;
 
@@ -43,6 +45,7 @@ export class Daemon {
   readonly #startedAt = Date.now();
   #adoption = { milliseconds: 0, mounts: 0 };
   #ending = false;
+  #abandoned = false;
 
   private constructor(
     options: DaemonOptions,
@@ -56,7 +59,7 @@ export class Daemon {
     this.#cache = cache;
     this.store = store;
     this.mounts = new Mounts(cache, state, store);
-    this.images = new Images(cache, state, this.mounts);
+    this.images = new Images(cache, this.mounts);
   }
 
   /** Resolves when every mount that was left is served again. Throws ALREADY_RUNNING, CacheError. */
@@ -84,7 +87,7 @@ export class Daemon {
       api: API_VERSION,
       pid: process.pid,
       startedAt: this.#startedAt,
-      supervised: this.store.supervised,
+      supervised: this.store.supervised && !this.#abandoned,
       mounts: this.mounts.size,
       cache: this.#options.cache,
       runDirectory: this.#options.runDirectory,
@@ -181,6 +184,21 @@ export class Daemon {
         .finally(() => setTimeout(again, CONTAINERS_MS).unref());
     };
     again();
+  }
+
+  /** Tells, once, that the supervisor which started this process has gone; systemd is never gone. */
+  watchSupervisor(): void {
+    const { ORCA_SUPERVISOR } = process.env;
+    if (ORCA_SUPERVISOR === undefined) return;
+    const timer = setInterval(() => {
+      if (process.ppid === Number(ORCA_SUPERVISOR)) return;
+      clearInterval(timer);
+      this.#abandoned = true;
+      log.error(
+        'the supervisor has gone: a crash of the daemon would end its mounts; when nothing is mounted, orca daemon --stop and start it again',
+      );
+    }, SUPERVISOR_MS);
+    timer.unref();
   }
 
   /** Never through the addon's cleanup, which would answer the READs of mounts that go on. */

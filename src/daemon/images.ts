@@ -1,37 +1,86 @@
-/** The images that the daemon has opened, and what of them lies in the cache. */
+/** The images that the cache holds: listed, filled, pinned and removed, never under a mount. */
 import type { BlockCache, LayerLease } from '../cache/block-cache.js';
 import type { CachedLayer } from '../cache/cached-layer.js';
 import type { ImageInfo, ImageOrder } from './api.js';
 import { DaemonError } from './daemon-error.js';
-import { recordImage } from './image-record.js';
 import type { Mounts } from './mounts.js';
-import type { StateFile } from './state-file.js';
 
 /** Blocks that a pull asks for ahead: the scheduler makes large reads of them. */
 const AHEAD = 64;
 const POLL_MS = 20;
+/** Digits of a digest that may stand for all of it. */
+const SHORTEST = 6;
 
 export class Images {
   readonly #cache: BlockCache;
-  readonly #state: StateFile;
   readonly #mounts: Mounts;
 
-  constructor(cache: BlockCache, state: StateFile, mounts: Mounts) {
+  constructor(cache: BlockCache, mounts: Mounts) {
     this.#cache = cache;
-    this.#state = state;
     this.#mounts = mounts;
   }
 
   /** Last used first. */
-  list(): ImageInfo[] {
+  async list(): Promise<ImageInfo[]> {
     const mounted = this.#mounts.list();
-    return [...this.#state.images.values()]
-      .sort((a, b) => b.lastUsedAt - a.lastUsedAt)
-      .map(({ devices, ...image }) => ({
-        ...image,
-        bytesCached: devices.reduce((sum, { digest }) => sum + this.#cache.bytesOf(digest), 0),
-        mounts: mounted.filter(({ manifestDigest }) => manifestDigest === image.manifestDigest).length,
+    return (await this.#cache.images.usage())
+      .sort((a, b) => b.lastUse - a.lastUse)
+      .map(({ image, name, layers, bytes, pinned, lastUse }) => ({
+        ...{ image: name, manifestDigest: image, layers, bytesCached: bytes, pinned, lastUsedAt: lastUse },
+        mounts: mounted.filter(({ manifestDigest }) => manifestDigest === image).length,
       }));
+  }
+
+  /** By name, digest or the beginning of a digest. Throws NOT_FOUND. */
+  async find(name: string): Promise<ImageInfo> {
+    const images = await this.list();
+    const named = images.filter(({ image, manifestDigest }) => image === name || manifestDigest === name);
+    const found = named.length > 0 ? named : images.filter((image) => beginsWith(image, name));
+    const [only] = found;
+    if (only === undefined) throw new DaemonError('NOT_FOUND', `the cache has no image ${name}`);
+    if (found.length > 1) {
+      const digests = found.map(({ manifestDigest }) => manifestDigest).join(', ');
+      throw new DaemonError('INVALID_REQUEST', `${name} is several images: ${digests}`);
+    }
+    return only;
+  }
+
+  async setPinned(name: string, pinned: boolean): Promise<ImageInfo> {
+    const image = await this.find(name);
+    if (pinned) await this.#cache.images.pin(image.manifestDigest);
+    else await this.#cache.images.unpin(image.manifestDigest);
+    return { ...image, pinned };
+  }
+
+  /** Throws NOT_FOUND, BUSY. */
+  async remove(name: string): Promise<ImageInfo> {
+    const image = await this.find(name);
+    if (!(await this.#removable(true)).includes(image.manifestDigest)) {
+      throw new DaemonError('BUSY', `${image.image} is mounted: unmount it first (orca ps)`);
+    }
+    await this.#cache.images.remove(image.manifestDigest);
+    await this.#cache.eviction.measure();
+    return image;
+  }
+
+  /** Removes what nobody has mounted; with `all` also what is pinned. Returns what is gone, as it was. */
+  async prune(all: boolean): Promise<ImageInfo[]> {
+    const images = await this.list();
+    const removed: ImageInfo[] = [];
+    for (const digest of await this.#removable(all)) {
+      const image = images.find(({ manifestDigest }) => manifestDigest === digest);
+      // Mounted meanwhile?
+      if (image === undefined || !(await this.#removable(all)).includes(digest)) continue;
+      await this.#cache.images.remove(digest);
+      removed.push(image);
+    }
+    await this.#cache.eviction.measure();
+    return removed;
+  }
+
+  /** Mounts of other processes, and those that are just being made, count as well. */
+  #removable(pinned: boolean): Promise<string[]> {
+    return this.#cache.images.evictable({ pinned });
   }
 
   /** Fetches what of an image is not in the cache. */
@@ -42,6 +91,7 @@ export class Images {
   ): Promise<ImageInfo> {
     const { image, sources, close } = await this.#mounts.opener.open(order, signal);
     const leases: LayerLease[] = [];
+    const unused = await this.#cache.images.begin(image);
     try {
       for (const { digests } of image.devices) leases.push(await this.#cache.openLayer(digests, sources));
       const total = image.devices.reduce((sum, { size }) => sum + size, 0);
@@ -52,12 +102,9 @@ export class Images {
           onProgress(done, total);
         });
       }
-      const { name, manifestDigest, index: _, config: __, ...record } = await recordImage(image);
-      const known = { image: name, manifestDigest, layers: record.devices.length, bytes: total };
-      this.#state.images.set(manifestDigest, { ...known, lastUsedAt: Date.now(), devices: record.devices });
-      await this.#state.save();
-      return this.list().find((info) => info.manifestDigest === manifestDigest) as ImageInfo;
+      return await this.find(image.manifestDigest);
     } finally {
+      unused();
       await Promise.all(leases.map((lease) => lease.close()));
       await close();
     }
@@ -88,4 +135,9 @@ export class Images {
       onBytes(Math.min(size, (first + count) * blockSize) - first * blockSize);
     }
   }
+}
+
+function beginsWith({ manifestDigest }: ImageInfo, text: string): boolean {
+  const hex = text.replace(/^sha256:/, '');
+  return hex.length >= SHORTEST && manifestDigest.startsWith(`sha256:${hex}`);
 }

@@ -49,6 +49,7 @@ try {
   });
   daemon.store.ready(takeCommand());
   daemon.watchContainers();
+  daemon.watchSupervisor();
   if (values.http !== undefined) await servePage(daemon, values.http);
 } catch (error) {
   log.error(`the daemon cannot start: ${(error as Error).message}`);

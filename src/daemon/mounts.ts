@@ -106,7 +106,6 @@ export class Mounts {
       record.image = await recordImage(image.image);
       const { sources } = image;
       record.sources = sources.map(({ kind, location }) => ({ kind, location }));
-      this.#remember(record as CompleteRecord, image);
       const saved = this.#save();
       const mount = await mountImage({
         image: image.image,
@@ -128,13 +127,6 @@ export class Mounts {
       await this.#forget(id);
       throw error;
     }
-  }
-
-  #remember(record: CompleteRecord, { image }: OpenedOrder): void {
-    const { name, manifestDigest, devices } = record.image;
-    const bytes = image.devices.reduce((sum, { size }) => sum + size, 0);
-    const known = { image: name, manifestDigest, layers: devices.length, bytes, devices };
-    this.#state.images.set(manifestDigest, { ...known, lastUsedAt: Date.now() });
   }
 
   #hold(id: string, fd: number): void {

@@ -58,7 +58,17 @@ function addRoutes(app: FastifyInstance, daemon: Daemon): void {
     await mounts.remove(idOf(request), { lazy: lazy !== undefined, force: force !== undefined });
     return {};
   });
-  app.get('/v1/images', () => ({ images: daemon.images.list() }));
+  app.get('/v1/images', async () => ({ images: await daemon.images.list() }));
+  app.put('/v1/images/pin', async ({ body }) => ({
+    image: await daemon.images.setPinned(imageName(body), true),
+  }));
+  app.delete('/v1/images/pin', async ({ body }) => ({
+    image: await daemon.images.setPinned(imageName(body), false),
+  }));
+  app.delete('/v1/images', async ({ body }) => ({ image: await daemon.images.remove(imageName(body)) }));
+  app.post('/v1/prune', async ({ body }) => ({
+    images: await daemon.images.prune(objectOf(body ?? {})['all'] === true),
+  }));
   app.post('/v1/pull', (request, reply) => {
     const order = imageOrder(objectOf(request.body));
     return stream(request, reply, async (send, signal) => ({
@@ -132,6 +142,12 @@ function mountRequest(body: unknown): MountRequest {
   if (!isPath(mountpoint)) throw invalid('mountpoint has to be an absolute path');
   if (container !== undefined && !isPath(container)) throw invalid('container has to be an absolute path');
   return { ...imageOrder(object), mountpoint, ...(container !== undefined && { container }) };
+}
+
+function imageName(body: unknown): string {
+  const { image } = objectOf(body);
+  if (!isText(image)) throw invalid('image has to be a name');
+  return image;
 }
 
 /** The objects in it are held to their meaning by openImage. */

@@ -11,7 +11,7 @@ import { mkdir, open, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { ProcessConfig } from '../oci/image-config.js';
 import { type Logger, log } from '../telemetry/logger.js';
-import { type ImageInfo, MOUNT_ID, type MountInfo, type MountRequest } from './api.js';
+import { MOUNT_ID, type MountInfo, type MountRequest } from './api.js';
 import { DaemonError } from './daemon-error.js';
 
 export const STATE_VERSION = 1;
@@ -42,13 +42,9 @@ export interface MountRecord {
   sources?: MountInfo['sources'];
 }
 
-/** An image that was opened before: what `orca images` lists. */
-export type KnownImage = Omit<ImageInfo, 'mounts' | 'bytesCached'> & { devices: BlobRecord[] };
-
 interface Content {
   version: number;
   mounts: MountRecord[];
-  images: KnownImage[];
 }
 
 /** Of a request, what may hold a password. */
@@ -56,7 +52,6 @@ type Secret = Pick<MountRequest, 'store' | 'environment'>;
 
 export class StateFile {
   readonly mounts = new Map<string, MountRecord>();
-  readonly images = new Map<string, KnownImage>();
   readonly #directory: string;
   #writing: Promise<void> | undefined;
   #next: Promise<void> | undefined;
@@ -86,7 +81,7 @@ export class StateFile {
     return state;
   }
 
-  #load({ version, mounts, images }: Content, secrets: Record<string, Secret>): void {
+  #load({ version, mounts }: Content, secrets: Record<string, Secret>): void {
     if (version !== STATE_VERSION)
       throw new DaemonError('STATE', `version ${version} is not ${STATE_VERSION}`);
     for (const record of mounts) {
@@ -95,7 +90,6 @@ export class StateFile {
       }
       this.mounts.set(record.id, { ...record, request: { ...record.request, ...secrets[record.id] } });
     }
-    for (const image of images) this.images.set(image.manifestDigest, image);
   }
 
   /** Resolves when all changes made up to now are on the disk; changes made while one write runs share the next. */
@@ -122,7 +116,7 @@ export class StateFile {
       secrets[record.id] = secret;
       return { ...record, request: withoutSecret(record.request) };
     });
-    const content: Content = { version: STATE_VERSION, mounts, images: [...this.images.values()] };
+    const content: Content = { version: STATE_VERSION, mounts };
     // Secrets first: a mount that needs one is never without.
     await this.#replace('secrets.json', secrets, Object.keys(secrets).length === 0);
     await this.#replace('state.json', content, false);

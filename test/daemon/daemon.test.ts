@@ -30,6 +30,57 @@ test('a mount is made, listed, described and removed; the same request again is 
   t.deepEqual(await fixture.client.mounts(), []);
 });
 
+test('images are pinned, pruned and removed, but never under a mount, not even an adopted one', async (t) => {
+  const fixture = await DaemonFixture.open(t);
+  for (const name of ['up:1', 'pinned:1', 'idle:1', 'gone:1'])
+    await addImage(fixture.store, name, [{ file: content(name, 200_000) }]);
+  await fixture.start();
+  const { client } = fixture;
+  const names = async () => (await client.images()).map(({ image }) => image).sort();
+  const { mountpoint } = await fixture.mount('up:1', 'up');
+  for (const name of ['pinned', 'idle', 'gone']) {
+    const mounted = await fixture.mount(`${name}:1`, name);
+    await readFile(join(mounted.mountpoint, 'file'));
+    await client.removeMount(name);
+  }
+  t.true((await client.setPinned('pinned:1', true)).pinned);
+  const { manifestDigest } = await client.removeImage('gone:1');
+  await t.throwsAsync(client.removeImage(manifestDigest.slice(0, 20)), { code: 'NOT_FOUND' });
+  await fixture.killDaemon();
+  await t.throwsAsync(client.removeImage('up:1'), { code: 'BUSY', message: /unmount it first/ });
+  t.deepEqual(
+    (await client.prune()).map(({ image }) => image),
+    ['idle:1'],
+  );
+  t.deepEqual(await names(), ['pinned:1', 'up:1']);
+  await client.setPinned('pinned:1', false);
+  await client.setPinned('up:1', true);
+  t.deepEqual(
+    (await client.prune(true)).map(({ image }) => image),
+    ['pinned:1'],
+  );
+  t.deepEqual(await names(), ['up:1']);
+  await fixture.killDaemon();
+  t.deepEqual(await readFile(join(mountpoint, 'file')), content('up:1', 200_000));
+});
+
+test('a daemon whose supervisor was killed serves on and says so; started again, it has one', async (t) => {
+  const fixture = await DaemonFixture.open(t);
+  await addImage(fixture.store, 'app:1', [FILES]);
+  await fixture.start();
+  const { mountpoint } = await fixture.mount('app:1', 'one');
+  t.true((await fixture.answer()).supervised);
+  fixture.supervisor.kill('SIGKILL');
+  await once(fixture.supervisor, 'exit');
+  while ((await fixture.answer()).supervised) await sleep(50);
+  t.regex(fixture.log, /the supervisor has gone/);
+  t.deepEqual(await readFile(join(mountpoint, 'bin/tool')), FILES['bin/tool']);
+  await fixture.client.removeMount('one');
+  await fixture.client.shutDown();
+  while ((await fixture.client.ping()) !== undefined) await sleep(5);
+  t.true((await fixture.start()).supervised);
+});
+
 test('what cannot be mounted is told with its code and leaves nothing', async (t) => {
   const fixture = await DaemonFixture.open(t);
   await addImage(fixture.store, 'app:1', [FILES]);

@@ -60,8 +60,17 @@ test.serial('a mount starts the daemon, is listed, described and unmounted', asy
   t.regex((await onHost('stat', place)).stdout, /mounted at .*mnt\n[^]*LAYER +BLOCKS/);
   t.regex((await onHost('stat')).stdout, /crash of the daemon +mounts go on\nmounts +1\n/);
   t.regex((await onHost('images')).stdout, /\nbusybox +sha256:\S+ +1 /);
+  const busy = await onHost('images', 'rm', 'busybox');
+  t.deepEqual([busy.code, /busybox is mounted/.test(busy.stderr)], [1, true]);
   const unmounted = await onHost('umount', place);
   t.is(unmounted.code, 0, unmounted.stderr);
+  const pinned = await onHost('images', 'pin', 'busybox');
+  t.regex(pinned.stdout, /^sha256:[0-9a-f]{64}\n$/, pinned.stderr);
+  t.regex((await onHost('prune')).stdout, /^0 images removed, 0 B freed\n$/);
+  t.regex(
+    (await onHost('prune', '--all')).stdout,
+    /^busybox sha256:\S+\n1 images removed, \S+ \S?B freed\n$/,
+  );
   t.deepEqual(await mountsBelow(scratch), []);
 });
 
