@@ -18,6 +18,7 @@ import { addRegistryCommand } from './registry.js';
 import { addRunCommand } from './run.js';
 import { addSnapshotterCommand } from './snapshotter.js';
 import { addStatCommand } from './stat.js';
+import { addTopCommand } from './top.js';
 import { addUmountCommand } from './umount.js';
 
 export function createProgram(): Command {
@@ -39,6 +40,7 @@ export function createProgram(): Command {
   addDaemonCommand(program);
   addPsCommand(program);
   addStatCommand(program);
+  addTopCommand(program);
   addImagesCommand(program);
   addPruneCommand(program);
   addRegistryCommand(program);

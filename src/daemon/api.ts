@@ -125,8 +125,8 @@ export interface PingAnswer {
   residentBytes: number;
   /** Milliseconds from the start of the process until every adopted mount was served; how many those were. */
   adoption: { milliseconds: number; mounts: number };
-  /** URL of the page, where it is served. */
-  page?: string;
+  /** URL of the HTTP port, where there is one. */
+  http?: string;
 }
 
 export interface ErrorBody {

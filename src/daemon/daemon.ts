@@ -38,7 +38,7 @@ export class Daemon {
   readonly images: Images;
   readonly store: DescriptorStore;
   /** URL of the HTTP port, where there is one. */
-  page: string | undefined;
+  http: string | undefined;
   readonly #cache: BlockCache;
   readonly #options: DaemonOptions;
   readonly #control: number | undefined;
@@ -93,7 +93,7 @@ export class Daemon {
       runDirectory: this.#options.runDirectory,
       residentBytes: process.memoryUsage.rss(),
       adoption: this.#adoption,
-      ...(this.page !== undefined && { page: this.page }),
+      ...(this.http !== undefined && { http: this.http }),
     };
   }
 

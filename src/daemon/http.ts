@@ -1,7 +1,6 @@
 /**
  * The read-only HTTP port of the daemon: off unless `--http` is given, and on loopback addresses alone.
  *
- *   GET /            the page (page.ts)
  *   GET /metrics     for Prometheus
  *
  * Every user of the host can connect, so what is answered holds no configuration of containers and no credentials.

@@ -33,7 +33,7 @@ async function started(t: Parameters<typeof DaemonFixture.open>[0]) {
   const mount = await fixture.mount('app:1', 'one');
   await readFile(join(mount.mountpoint, 'bin/tool'));
   let page: string | undefined;
-  while (page === undefined) page = (await fixture.answer()).page;
+  while (page === undefined) page = (await fixture.answer()).http;
   return { fixture, page, port: Number(new URL(page).port), socketPath: fixture.client.socket };
 }
 
