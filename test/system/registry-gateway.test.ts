@@ -217,7 +217,7 @@ test.serial(
         if (opened.state !== 'ready') throw new Error(JSON.stringify(opened));
         t.deepEqual(
           opened.sources.map(({ kind }) => kind),
-          ['https'],
+          ['https', 'blob'],
         );
         const [source] = opened.sources;
         for (const { diffID, digests, size } of opened.image.devices) {

@@ -219,7 +219,7 @@ test.serial('the client mounts from the share what the mount API tells it', asyn
   t.deepEqual(opened.passedOver, []);
   t.deepEqual(
     opened.sources.map(({ kind }) => kind),
-    ['smb', 'https'],
+    ['smb', 'https', 'blob'],
   );
   const [device] = opened.image.devices;
   for (const source of opened.sources) {
