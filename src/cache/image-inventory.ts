@@ -2,9 +2,10 @@
  * Which images the cache holds: CACHE/inventory/<hex of the manifest digest>.json, written by every mount, says which
  * layers, which image index and which other blobs belong to an image, and CACHE/pins/<hex> pins it.
  */
-import { mkdir, readdir, readFile, rename, rm, stat, unlink, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rm, stat, unlink, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { digestOf, parseDigest } from '../oci/digest.js';
+import { replaceFile } from '../oci/durable-file.js';
 import type { RemoteImage } from '../source/remote-image.js';
 
 export interface ImageUsage {
@@ -61,16 +62,11 @@ export class ImageInventory {
   async begin(image: RemoteImage): Promise<() => void> {
     const { hex } = parseDigest(image.manifestDigest);
     this.#mounts.set(hex, (this.#mounts.get(hex) ?? 0) + 1);
-    const path = this.#recordPath(hex);
-    const temporary = `${path}.${process.pid}`;
     try {
       const record = recordOf(image, await this.#read(hex).catch(() => undefined));
       await mkdir(join(this.#directory, 'inventory'), { recursive: true, mode: 0o700 });
-      await writeFile(temporary, JSON.stringify(record), { mode: 0o600 });
-      await rename(temporary, path);
-    } catch {
-      await rm(temporary, { force: true }).catch(() => undefined);
-    }
+      await replaceFile(this.#recordPath(hex), JSON.stringify(record));
+    } catch {}
     return () => {
       const left = (this.#mounts.get(hex) ?? 1) - 1;
       if (left > 0) this.#mounts.set(hex, left);

@@ -1,7 +1,8 @@
 /** Startup profiles of a host: CACHE/profiles/<hex of the manifest digest>; and their replay. */
-import { mkdir, open, rename, rm } from 'node:fs/promises';
+import { mkdir, open, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parseDigest } from '../oci/digest.js';
+import { replaceFile } from '../oci/durable-file.js';
 import type { LayerLease } from './block-cache.js';
 import type { FetchScheduler } from './fetch-scheduler.js';
 import { MAX_PROFILE_BYTES, MAX_RUNS, StartupProfile } from './startup-profile.js';
@@ -52,20 +53,11 @@ export class ProfileStore {
     const known = earlier === undefined ? found : earlier.before;
     if (run.entries.length === 0 || known?.runs === MAX_RUNS) return undefined;
     const encoded = (known?.merge(run) ?? run).encode();
-    const path = this.#path(manifestDigest);
-    const temporary = `${path}.${process.pid}`;
     try {
       await mkdir(this.#directory, { recursive: true, mode: 0o700 });
-      const file = await open(temporary, 'w', 0o600);
-      try {
-        await file.writeFile(encoded);
-      } finally {
-        await file.close();
-      }
-      await rename(temporary, path);
+      await replaceFile(this.#path(manifestDigest), encoded);
       return { before: known, encoded };
     } catch {
-      await rm(temporary, { force: true }).catch(() => undefined);
       return undefined;
     }
   }

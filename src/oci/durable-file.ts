@@ -1,6 +1,9 @@
-/** Files that appear whole or not at all, and stay after a power cut: temporary name, fsync, rename, fsync. */
+/**
+ * Files that appear whole or not at all: written under a temporary name and renamed. `writeDurably` is for what must
+ * stay after a power cut, `replaceFile` for what is checked when it is read and can be had again.
+ */
 import { randomBytes } from 'node:crypto';
-import { open, rename, unlink } from 'node:fs/promises';
+import { open, rename, rm, unlink, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 
 /** Makes the entries of a directory durable (POSIX leaves a rename undone after a crash otherwise). */
@@ -38,4 +41,16 @@ export async function writeDurably(
     throw error;
   }
   await syncDirectory(dirname(path));
+}
+
+/** Writes `path` atomically, and not durably; a file of that name is replaced. Leaves nothing when it fails. */
+export async function replaceFile(path: string, content: string | Uint8Array, mode = 0o600): Promise<void> {
+  const temporary = `${path}.${process.pid}.${randomBytes(4).toString('hex')}`;
+  try {
+    await writeFile(temporary, content, { flag: 'wx', mode });
+    await rename(temporary, path);
+  } catch (error) {
+    await rm(temporary, { force: true }).catch(() => undefined);
+    throw error;
+  }
 }

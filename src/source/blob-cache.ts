@@ -4,10 +4,10 @@
  * What is read is verified, so a file that a crash or somebody else has spoilt counts as missing; that is why
  * nothing is fsynced here.
  */
-import { randomBytes } from 'node:crypto';
-import { access, open, readFile, rename, rm, stat } from 'node:fs/promises';
+import { access, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Expected, parseDigest, verifyBytes } from '../oci/digest.js';
+import { replaceFile } from '../oci/durable-file.js';
 import { SourceError } from './source.js';
 
 export class BlobCache {
@@ -41,17 +41,9 @@ export class BlobCache {
   /** Keeps a blob that has been verified. Throws SourceError CACHE_UNWRITABLE. */
   async write(digest: string, bytes: Uint8Array): Promise<void> {
     const path = this.path(digest);
-    const temporary = `${path}.${process.pid}.${randomBytes(4).toString('hex')}`;
     try {
-      const file = await open(temporary, 'wx', 0o600);
-      try {
-        await file.writeFile(bytes);
-      } finally {
-        await file.close();
-      }
-      await rename(temporary, path);
+      await replaceFile(path, bytes);
     } catch (cause) {
-      await rm(temporary, { force: true }).catch(() => undefined);
       const reason = (cause as NodeJS.ErrnoException).code ?? (cause as Error).message;
       throw new SourceError(
         'CACHE_UNWRITABLE',

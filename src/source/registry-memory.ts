@@ -2,9 +2,10 @@
  * What registries have said of images, kept in CACHE/references so that an image mounts while its registry is away:
  * for each reference and platform the manifest it stood for, when, and how it could be read. No secrets.
  */
-import { createHash, randomBytes } from 'node:crypto';
-import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { createHash } from 'node:crypto';
+import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { replaceFile } from '../oci/durable-file.js';
 import { JsonObject } from '../oci/json-object.js';
 import type { Platform } from '../oci/manifest.js';
 import { DEFAULT_PLATFORM, formatPlatform } from '../oci/platform.js';
@@ -57,7 +58,6 @@ export class RegistryMemory {
     description: MountDescription,
   ): Promise<void> {
     const path = this.#path(reference, platform);
-    const temporary = `${path}.${process.pid}.${randomBytes(4).toString('hex')}`;
     const document = {
       version: VERSION,
       reference: nameOf(reference),
@@ -67,11 +67,8 @@ export class RegistryMemory {
     };
     try {
       await mkdir(this.#directory, { recursive: true, mode: 0o700 });
-      await writeFile(temporary, JSON.stringify(document), { mode: 0o600 });
-      await rename(temporary, path);
-    } catch {
-      await rm(temporary, { force: true }).catch(() => undefined);
-    }
+      await replaceFile(path, JSON.stringify(document));
+    } catch {}
   }
 
   #path(reference: Reference, platform: Platform = DEFAULT_PLATFORM): string {

@@ -4,7 +4,7 @@
  *
  * Every blob is verified by size and digest, whether it comes from the source or from CACHE/blobs.
  */
-import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import {
   blobPath,
@@ -21,6 +21,7 @@ import {
 } from '../image/catalog.js';
 import { ImageError } from '../image/image-error.js';
 import { isDigest, parseDigest } from '../oci/digest.js';
+import { replaceFile } from '../oci/durable-file.js';
 import { type Descriptor, encodeIndex } from '../oci/manifest.js';
 import { assembleImage, type RemoteImage } from './image-assembly.js';
 import { type Source, SourceError } from './source.js';
@@ -138,13 +139,8 @@ class Loader {
   /** Keeps the entries of the catalog. Without them the next load asks the store, so failure is no error. */
   async #remember({ manifest, artifact }: Found): Promise<void> {
     const path = this.#memoryPath(manifest.digest);
-    const temporary = `${path}.${process.pid}`;
-    try {
-      await writeFile(temporary, encodeIndex(withImage(emptyCatalog(), manifest, artifact, undefined)));
-      await rename(temporary, path);
-    } catch {
-      await rm(temporary, { force: true }).catch(() => undefined);
-    }
+    const catalog = encodeIndex(withImage(emptyCatalog(), manifest, artifact, undefined));
+    await replaceFile(path, catalog, 0o644).catch(() => undefined);
   }
 
   #memoryPath(manifestDigest: string): string {
