@@ -69,6 +69,14 @@ export function isManifestType(mediaType: string): boolean {
   return mediaType === MEDIA_TYPE.manifest || mediaType === MEDIA_TYPE.dockerManifest;
 }
 
+/** The Accept header of whoever takes any manifest or index. */
+export const MANIFEST_ACCEPT = [
+  MEDIA_TYPE.manifest,
+  MEDIA_TYPE.index,
+  MEDIA_TYPE.dockerManifest,
+  MEDIA_TYPE.dockerManifestList,
+].join(', ');
+
 export function isIndexType(mediaType: string): boolean {
   return mediaType === MEDIA_TYPE.index || mediaType === MEDIA_TYPE.dockerManifestList;
 }

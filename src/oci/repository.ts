@@ -2,7 +2,7 @@
 import type { Logger } from '../telemetry/logger.js';
 import { digestOf, isDigest, parseDigest, printable, verifyBytes } from './digest.js';
 import { type HttpResponse, headerOf } from './http-client.js';
-import { type Descriptor, MAX_MANIFEST_BYTES, MEDIA_TYPE } from './manifest.js';
+import { type Descriptor, MANIFEST_ACCEPT, MAX_MANIFEST_BYTES } from './manifest.js';
 import { OciError } from './oci-error.js';
 import { isTag } from './reference.js';
 import { readReferrers } from './referrers.js';
@@ -28,12 +28,6 @@ export interface FetchedManifest {
 }
 
 const ATTEMPTS = 4;
-const ACCEPT = [
-  MEDIA_TYPE.manifest,
-  MEDIA_TYPE.index,
-  MEDIA_TYPE.dockerManifest,
-  MEDIA_TYPE.dockerManifestList,
-].join(', ');
 
 export class Repository {
   readonly domain: string;
@@ -174,7 +168,7 @@ export class Repository {
       method,
       path: `/v2/${this.path}/manifests/${reference}`,
       repository: this.path,
-      headers: { accept: ACCEPT },
+      headers: { accept: MANIFEST_ACCEPT },
       missing: 'MANIFEST_UNKNOWN',
       signal,
       what,

@@ -4,9 +4,9 @@
  */
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { type FileHandle, open, readdir, readFile, stat } from 'node:fs/promises';
+import { type FileHandle, open, readFile, stat } from 'node:fs/promises';
 import { type DigestAlgorithm, parseDigest } from '../oci/digest.js';
-import { type DataDirectory, isMissing } from './data-directory.js';
+import { type DataDirectory, isMissing, namesIn } from './data-directory.js';
 import { KeyedLock } from './keyed-lock.js';
 
 const ALGORITHMS: readonly DigestAlgorithm[] = ['sha256', 'sha512'];
@@ -58,20 +58,11 @@ export class BlobStorage {
 
   async *list(): AsyncGenerator<string, void, void> {
     for (const algorithm of ALGORITHMS) {
-      for (const prefix of await names(this.data.join('blobs', algorithm))) {
-        for (const hex of await names(this.data.join('blobs', algorithm, prefix)))
+      for (const prefix of await namesIn(this.data.join('blobs', algorithm))) {
+        for (const hex of await namesIn(this.data.join('blobs', algorithm, prefix)))
           yield `${algorithm}:${hex}`;
       }
     }
-  }
-}
-
-async function names(directory: string): Promise<string[]> {
-  try {
-    return await readdir(directory);
-  } catch (error) {
-    if (isMissing(error)) return [];
-    throw error;
   }
 }
 

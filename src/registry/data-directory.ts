@@ -208,3 +208,13 @@ async function checkMarker(path: string): Promise<void> {
     );
   }
 }
+
+/** The entries of a directory; none when it is not there. */
+export async function namesIn(directory: string): Promise<string[]> {
+  try {
+    return await readdir(directory);
+  } catch (error) {
+    if (isMissing(error)) return [];
+    throw error;
+  }
+}

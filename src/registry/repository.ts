@@ -9,7 +9,7 @@
  *
  * Names of path components cannot begin with `_`, so repositories may lie within each other.
  */
-import { readdir, stat, utimes } from 'node:fs/promises';
+import { stat, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parseDigest, printable } from '../oci/digest.js';
 import type { Descriptor } from '../oci/manifest.js';
@@ -17,7 +17,7 @@ import { OciError } from '../oci/oci-error.js';
 import { isTag } from '../oci/reference.js';
 import { type RepositoryAttributes, readAttributes, withDefaults, writeAttributes } from './attributes.js';
 import type { BlobStorage } from './blob-storage.js';
-import { type Change, type DataDirectory, isMissing, readIfPresent } from './data-directory.js';
+import { type Change, type DataDirectory, isMissing, namesIn, readIfPresent } from './data-directory.js';
 import type { KeyedLock } from './keyed-lock.js';
 
 /** What a repository knows of a manifest without reading it. */
@@ -180,7 +180,7 @@ export class Repository {
 
   /** Sorted by bytes. */
   async tags(): Promise<string[]> {
-    return (await names(join(this.directory, '_tags'))).sort();
+    return (await namesIn(join(this.directory, '_tags'))).sort();
   }
 
   async deleteTag(tag: string): Promise<boolean> {
@@ -194,7 +194,7 @@ export class Repository {
   /** Descriptors of the manifests whose subject is this digest, sorted by digest; those after `last`, if given. */
   async *referrers(subject: string, last = ''): AsyncGenerator<Descriptor, void, void> {
     const directory = join(this.directory, '_referrers', parseDigest(subject).hex);
-    for (const hex of (await names(directory)).sort()) {
+    for (const hex of (await namesIn(directory)).sort()) {
       if (hex <= last) continue;
       const content = await readIfPresent(join(directory, hex));
       if (content === undefined) continue;
@@ -206,8 +206,8 @@ export class Repository {
 
   /** Digests of all manifests or blobs that the repository has. */
   async *digests(kind: '_blobs' | '_manifests'): AsyncGenerator<string, void, void> {
-    for (const algorithm of await names(join(this.directory, kind))) {
-      for (const hex of await names(join(this.directory, kind, algorithm))) yield `${algorithm}:${hex}`;
+    for (const algorithm of await namesIn(join(this.directory, kind))) {
+      for (const hex of await namesIn(join(this.directory, kind, algorithm))) yield `${algorithm}:${hex}`;
     }
   }
 
@@ -283,15 +283,6 @@ async function isPresent(path: string): Promise<boolean> {
     return true;
   } catch (error) {
     if (isMissing(error)) return false;
-    throw error;
-  }
-}
-
-async function names(directory: string): Promise<string[]> {
-  try {
-    return await readdir(directory);
-  } catch (error) {
-    if (isMissing(error)) return [];
     throw error;
   }
 }

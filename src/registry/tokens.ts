@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { errors, jwtVerify, SignJWT } from 'jose';
 import { type DataDirectory, readIfPresent } from './data-directory.js';
 import { RegistryError } from './registry-error.js';
-import type { Access } from './scope.js';
+import { type Access, formatScopes } from './scope.js';
 
 /** Long enough for a client to begin what it asked for; the registry looks at the users file all the same. */
 export const ACCESS_SECONDS = 300;
@@ -110,4 +110,15 @@ export class Tokens {
       throw error;
     }
   }
+}
+
+/** What a client gets for its credentials, in the names of Docker and of OAuth 2. */
+export function tokenAnswer({ token, issuedAt }: AccessToken, granted: readonly Access[]) {
+  return {
+    access_token: token,
+    token,
+    scope: formatScopes(granted),
+    expires_in: ACCESS_SECONDS,
+    issued_at: issuedAt.toISOString(),
+  };
 }

@@ -8,12 +8,11 @@
  * A file changes its place by being written to the new one before the old one is removed, so a process that dies
  * between leaves both, and the image is gone through again, to no harm.
  */
-import { readdir } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { parseDigest } from '../../oci/digest.js';
 import type { Descriptor } from '../../oci/manifest.js';
 import { log } from '../../telemetry/logger.js';
-import { type DataDirectory, isMissing, readIfPresent } from '../data-directory.js';
+import { type DataDirectory, namesIn, readIfPresent } from '../data-directory.js';
 import { escapedName, repositoryOf } from './share-name.js';
 
 const VERSION = 1;
@@ -80,24 +79,15 @@ export class JobRecords {
 
   /** Repositories of which there is a record. */
   async repositories(kind: RecordKind): Promise<string[]> {
-    return (await names(this.directory(kind))).map(repositoryOf);
+    return (await namesIn(this.directory(kind))).sort().map(repositoryOf);
   }
 
   /** Digests of the images of a repository of which there is a record. */
   async digests(kind: RecordKind, repository: string): Promise<string[]> {
-    const files = await names(this.directory(kind, repository));
+    const files = (await namesIn(this.directory(kind, repository))).sort();
     return files
       .filter((file) => file.endsWith('.json'))
       .map((file) => basename(file, '.json').replace('-', ':'));
-  }
-}
-
-async function names(directory: string): Promise<string[]> {
-  try {
-    return (await readdir(directory)).sort();
-  } catch (error) {
-    if (isMissing(error)) return [];
-    throw error;
   }
 }
 

@@ -1,7 +1,6 @@
 /** The stores of all repositories, `shares/<escaped name>/`, and what of the registry's store they use. */
-import { readdir } from 'node:fs/promises';
 import type { Store } from '../../image/store.js';
-import { type DataDirectory, isMissing } from '../data-directory.js';
+import { type DataDirectory, namesIn } from '../data-directory.js';
 import { KeyedLock } from '../keyed-lock.js';
 import type { JobRecords } from './job-records.js';
 import { Share } from './share.js';
@@ -32,12 +31,7 @@ export class Shares {
 
   /** Repositories that have a store. */
   async repositories(): Promise<string[]> {
-    try {
-      return (await readdir(this.data.join('shares'))).map(repositoryOf);
-    } catch (error) {
-      if (isMissing(error)) return [];
-      throw error;
-    }
+    return (await namesIn(this.data.join('shares'))).map(repositoryOf);
   }
 
   /**

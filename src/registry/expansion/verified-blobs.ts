@@ -3,9 +3,8 @@
  * found to have. The diffIDs of an image config are what a client says; only a blob that has been read proves that a
  * repository with this blob may have that layer.
  */
-import { readdir } from 'node:fs/promises';
 import { parseDigest } from '../../oci/digest.js';
-import { type DataDirectory, isMissing, readIfPresent } from '../data-directory.js';
+import { type DataDirectory, namesIn, readIfPresent } from '../data-directory.js';
 
 export class VerifiedBlobs {
   constructor(private readonly data: DataDirectory) {}
@@ -25,21 +24,12 @@ export class VerifiedBlobs {
 
   /** Drops what is known of layers that are not wanted; it is found out again when it is needed. */
   async retain(isWanted: (diffID: string) => Promise<boolean>): Promise<void> {
-    for (const algorithm of await names(this.data.join('queue', 'verified'))) {
-      for (const hex of await names(this.data.join('queue', 'verified', algorithm))) {
+    for (const algorithm of await namesIn(this.data.join('queue', 'verified'))) {
+      for (const hex of await namesIn(this.data.join('queue', 'verified', algorithm))) {
         const digest = `${algorithm}:${hex}`;
         const diffID = await this.diffID(digest);
         if (diffID !== undefined && !(await isWanted(diffID))) await this.data.remove(this.path(digest));
       }
     }
-  }
-}
-
-async function names(directory: string): Promise<string[]> {
-  try {
-    return await readdir(directory);
-  } catch (error) {
-    if (isMissing(error)) return [];
-    throw error;
   }
 }

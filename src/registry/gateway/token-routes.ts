@@ -8,8 +8,8 @@ import { type Action, basicCredentials } from '../access.js';
 import { ApiError } from '../api-error.js';
 import type { RouteGroup } from '../context.js';
 import { parameters, readBody } from '../request-body.js';
-import { type Access, formatScopes, grantScopes, parseScopes } from '../scope.js';
-import { ACCESS_SECONDS } from '../tokens.js';
+import { type Access, grantScopes, parseScopes } from '../scope.js';
+import { tokenAnswer } from '../tokens.js';
 import type { Gateway } from './gateway.js';
 
 const MAX_FORM_BYTES = 64 * 1024;
@@ -70,13 +70,9 @@ async function answer(
   const granted = grantScopes(requested, (repository, action) =>
     allowed.has(JSON.stringify([repository, action])),
   ).filter(({ type }) => type === 'repository');
-  const { token, issuedAt } = await access.options.tokens.issueAccess(undefined, granted);
+  const issued = await access.options.tokens.issueAccess(undefined, granted);
   return reply.header('cache-control', 'no-store').send({
-    access_token: token,
-    token,
-    scope: formatScopes(granted),
-    expires_in: ACCESS_SECONDS,
-    issued_at: issuedAt.toISOString(),
+    ...tokenAnswer(issued, granted),
   });
 }
 

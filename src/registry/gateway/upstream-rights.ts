@@ -6,7 +6,7 @@ import { createHash } from 'node:crypto';
 import { LRUCache } from 'lru-cache';
 import { isDigest } from '../../oci/digest.js';
 import { headerOf } from '../../oci/http-client.js';
-import { MEDIA_TYPE } from '../../oci/manifest.js';
+import { MANIFEST_ACCEPT } from '../../oci/manifest.js';
 import { ApiError } from '../api-error.js';
 import type { Upstream, UpstreamResponse } from './upstream.js';
 
@@ -15,12 +15,6 @@ const REMEMBERED_MS = 30_000;
 const MAX_REMEMBERED = 10_000;
 /** Beyond this many bytes a body that nobody wants costs more than a new connection. */
 const DISCARD_LIMIT = 64 << 10;
-const ACCEPT = [
-  MEDIA_TYPE.manifest,
-  MEDIA_TYPE.index,
-  MEDIA_TYPE.dockerManifest,
-  MEDIA_TYPE.dockerManifestList,
-].join(', ');
 
 /** Headers of a request on the client's behalf, its Authorization among them. */
 export type ClientHeaders = Readonly<Record<string, string | string[]>>;
@@ -88,7 +82,12 @@ export class UpstreamRights {
 
   private async askManifest(headers: ClientHeaders, repository: string, digest: string): Promise<void> {
     if (!isDigest(digest)) throw new ApiError('DIGEST_INVALID');
-    check(await this.send('HEAD', `/v2/${repository}/manifests/${digest}`, { ...headers, accept: ACCEPT }));
+    check(
+      await this.send('HEAD', `/v2/${repository}/manifests/${digest}`, {
+        ...headers,
+        accept: MANIFEST_ACCEPT,
+      }),
+    );
   }
 
   private async send(method: string, path: string, headers: ClientHeaders): Promise<UpstreamResponse> {

@@ -7,8 +7,8 @@ import { basicCredentials, userMay } from '../access.js';
 import { ApiError } from '../api-error.js';
 import type { RegistryContext, RouteGroup } from '../context.js';
 import { parameter, parameters, readBody } from '../request-body.js';
-import { formatScopes, grantScopes, parseScopes } from '../scope.js';
-import { ACCESS_SECONDS } from '../tokens.js';
+import { grantScopes, parseScopes } from '../scope.js';
+import { tokenAnswer } from '../tokens.js';
 import { ANONYMOUS, type User, UsersFile } from '../users-file.js';
 
 const MAX_FORM_BYTES = 64 * 1024;
@@ -110,13 +110,9 @@ async function answer(
   const granted = grantScopes(parseScopes(scopes), (repository, action) =>
     holder === undefined ? true : userMay(holder, repository, action),
   );
-  const { token, issuedAt } = await tokens.issueAccess(user?.name, granted);
+  const issued = await tokens.issueAccess(user?.name, granted);
   return reply.header('cache-control', 'no-store').send({
-    access_token: token,
-    token,
-    scope: formatScopes(granted),
-    expires_in: ACCESS_SECONDS,
-    issued_at: issuedAt.toISOString(),
+    ...tokenAnswer(issued, granted),
     ...(offline && user !== undefined
       ? { refresh_token: await tokens.issueRefresh(user.name, UsersFile.fingerprint(user, tokens.key)) }
       : {}),
