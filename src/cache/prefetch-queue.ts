@@ -92,10 +92,6 @@ export class Prefetch {
 export class PrefetchQueue {
   #ranges: Prefetch[] = [];
 
-  get empty(): boolean {
-    return this.#ranges.length === 0;
-  }
-
   add(range: Prefetch): void {
     const at = this.#ranges.findIndex(({ rank }) => rank > range.rank);
     this.#ranges.splice(at < 0 ? this.#ranges.length : at, 0, range);

@@ -18,6 +18,7 @@
  *
  * A failure is { error: ErrorBody } with a status of its family. Streams are lines of JSON (application/x-ndjson).
  */
+import type { FetchStats } from '../cache/fetch-stats.js';
 import type { LayerSourceStats } from '../mount/mount.js';
 import type { ImageRequest } from '../mount/open-image.js';
 import type { ImageConfig } from '../oci/image-config.js';
@@ -96,18 +97,11 @@ export interface ImageInfo {
   lastUsedAt: number;
 }
 
-export interface CacheInfo {
+export interface CacheInfo extends FetchStats {
   directory: string;
   limit: number;
   used: number;
   bytesEvicted: number;
-  blocksWanted: number;
-  blocksFetched: number;
-  bytesFetched: number;
-  blocksRecovered: number;
-  blocksCorrupt: number;
-  blocksFailed: number;
-  blocksUncached: number;
 }
 
 export interface PingAnswer {

@@ -1,10 +1,10 @@
 /** Finding the daemon of a run directory, and starting one under its supervisor where there is none. */
 import { spawn } from 'node:child_process';
 import { closeSync, existsSync, mkdirSync, openSync } from 'node:fs';
-import { connect } from 'node:net';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { entryOf, packageFile } from '../installation.js';
+import { connectionRefusal } from '../runtime/unix-socket.js';
 import type { LogFormat, LogLevel } from '../telemetry/logger.js';
 import { DaemonError } from './daemon-error.js';
 
@@ -91,13 +91,6 @@ export async function ensureDaemon(options: DaemonCommandOptions): Promise<void>
   }
 }
 
-function accepts(path: string): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = connect(path);
-    socket.on('connect', () => {
-      socket.destroy();
-      resolve(true);
-    });
-    socket.on('error', () => resolve(false));
-  });
+async function accepts(path: string): Promise<boolean> {
+  return (await connectionRefusal(path)) === undefined;
 }

@@ -1,7 +1,7 @@
 /** The daemon and the snapshotter of this host, as far as they run. */
 import { existsSync } from 'node:fs';
-import { connect } from 'node:net';
 import { DaemonClient } from '../daemon/client.js';
+import { connectionRefusal } from '../runtime/unix-socket.js';
 import { type Finding, ok, warning } from './finding.js';
 
 const ANSWER_MS = 5000;
@@ -31,15 +31,7 @@ export async function checkDaemon(socket: string, version: string, cache: string
 /** Undefined where none was ever started. */
 export async function checkSnapshotter(path = '/run/orca/snapshotter.sock'): Promise<Finding | undefined> {
   if (!existsSync(path)) return undefined;
-  const refusal = await new Promise<string | undefined>((resolve) => {
-    const socket = connect(path);
-    socket.setTimeout(ANSWER_MS, () => socket.destroy(new Error('no answer')));
-    socket.on('connect', () => {
-      socket.destroy();
-      resolve(undefined);
-    });
-    socket.on('error', (error: NodeJS.ErrnoException) => resolve(error.code ?? error.message));
-  });
+  const refusal = await connectionRefusal(path, ANSWER_MS);
   const name = 'snapshotter';
   if (refusal === undefined) return ok(name, `listens at ${path}`);
   const text = `${path} does not answer (${refusal})`;

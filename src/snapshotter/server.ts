@@ -1,7 +1,6 @@
 /** The snapshotter as a proxy plugin of containerd: gRPC on a Unix socket that only root may use. */
 
-import { chmod, mkdir, rm } from 'node:fs/promises';
-import { connect } from 'node:net';
+import { mkdir, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import {
   Server,
@@ -11,6 +10,7 @@ import {
   type sendUnaryData,
   status,
 } from '@grpc/grpc-js';
+import { connectionRefusal } from '../runtime/unix-socket.js';
 import { type Logger, log } from '../telemetry/logger.js';
 import {
   type CommitRequest,
@@ -48,7 +48,7 @@ export async function serveSnapshots(
   logger: Logger = log,
 ): Promise<SnapshotServer> {
   await mkdir(dirname(socket), { recursive: true, mode: 0o711 });
-  if (await answers(socket)) {
+  if ((await connectionRefusal(socket)) === undefined) {
     throw new SnapshotError('ALREADY_EXISTS', `${socket}: another snapshotter serves there already`);
   }
   await rm(socket, { force: true });
@@ -64,7 +64,6 @@ export async function serveSnapshots(
   } finally {
     process.umask(umask);
   }
-  await chmod(socket, 0o600);
   return {
     close: () =>
       new Promise((resolve, reject) => server.tryShutdown((error) => (error ? reject(error) : resolve()))),
@@ -125,15 +124,4 @@ function grpcError(error: unknown, logger: Logger): Error & { code: status; deta
   if (!(error instanceof SnapshotError)) logger.error(`snapshot request failed: ${stack ?? message}`);
   const code = error instanceof SnapshotError ? STATUS[error.code] : status.UNKNOWN;
   return Object.assign(new Error(message), { code, details: message });
-}
-
-function answers(socket: string): Promise<boolean> {
-  return new Promise((resolve) => {
-    const connection = connect(socket);
-    connection.once('connect', () => {
-      connection.destroy();
-      resolve(true);
-    });
-    connection.once('error', () => resolve(false));
-  });
 }
