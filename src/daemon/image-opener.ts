@@ -1,21 +1,10 @@
 /** From an order to an image and its sources: the one place where the daemon asks a store or a registry for something. */
 import type { BlockCache } from '../cache/block-cache.js';
-import type { RemoteImage } from '../source/image-assembly.js';
-import type { Source } from '../source/source.js';
-import type { ImageOrder, MountInfo } from './api.js';
+import type { OpenedImage } from '../mount/open-image.js';
+import type { ImageOrder } from './api.js';
 import { SourcePool } from './source-pool.js';
 
-export interface OpenedSources {
-  /** Best first. */
-  sources: Source[];
-  passedOver: MountInfo['passedOver'];
-  served: string;
-  close(): Promise<void>;
-}
-
-export interface OpenedOrder extends OpenedSources {
-  image: RemoteImage;
-}
+export type OpenedSources = Omit<OpenedImage, 'image'>;
 
 export class ImageOpener {
   readonly #cache: BlockCache;
@@ -25,36 +14,20 @@ export class ImageOpener {
     this.#cache = cache;
   }
 
-  /** Throws what openImage throws. */
-  async open(order: ImageOrder, signal?: AbortSignal): Promise<OpenedOrder> {
-    const { store } = order;
-    if (store === undefined) {
-      const { openImage } = await import('../mount/open-image.js');
-      return openImage(order, this.#cache, signal);
-    }
-    const { loadImage } = await import('../source/remote-image.js');
-    const opened = await this.#openStore({ ...order, store });
-    try {
-      const image = await loadImage(opened.sources[0], order.image, this.#cache.directory, signal);
-      return { ...opened, image };
-    } catch (error) {
-      await opened.close();
-      throw error;
-    }
+  /** Throws what openImage throws. A store is one source, shared by all mounts from it. */
+  async open(order: ImageOrder, signal?: AbortSignal): Promise<OpenedImage> {
+    const { openImage } = await import('../mount/open-image.js');
+    return openImage(order, this.#cache, signal, {
+      openStore: ({ store }) => this.#pool.open({ ...order, store }),
+    });
   }
 
   /** Only the sources, of an image whose documents are at hand. */
   async openSources(order: ImageOrder, manifestDigest: string): Promise<OpenedSources> {
     const { store } = order;
     if (store === undefined) return this.open(pinned(order, manifestDigest));
-    return this.#openStore({ ...order, store });
-  }
-
-  /** A store is one source, shared by all mounts from it. */
-  async #openStore(order: ImageOrder & { store: string }): Promise<OpenedSources & { sources: [Source] }> {
-    const { servedBy } = await import('../mount/source-choice.js');
-    const { source, close } = await this.#pool.open(order);
-    return { sources: [source], passedOver: [], served: servedBy([source], 'as --store says', []), close };
+    const { storeSources } = await import('../mount/open-image.js');
+    return storeSources(await this.#pool.open({ ...order, store }));
   }
 }
 

@@ -11,13 +11,14 @@ import { adoptMount, type Mount, mountImage } from '../mount/mount.js';
 import { MountError } from '../mount/mount-error.js';
 import { isDead, locate, MNT_DETACH } from '../mount/mount-point.js';
 import { mountAt, ORCA_TYPE } from '../mount/mount-table.js';
+import type { OpenedImage } from '../mount/open-image.js';
 import { addon } from '../native/addon.js';
 import { duplicate } from '../native/supervision.js';
 import { type Logger, log } from '../telemetry/logger.js';
 import type { MountInfo, MountRequest } from './api.js';
 import { DaemonError } from './daemon-error.js';
 import type { Descriptor, DescriptorStore } from './descriptors.js';
-import { ImageOpener, type OpenedOrder, pinned } from './image-opener.js';
+import { ImageOpener, pinned } from './image-opener.js';
 import { ImageRecords, recordImage } from './image-record.js';
 import { BackgroundSources, type CompleteRecord, ServedMount } from './served-mount.js';
 import type { MountRecord, StateFile } from './state-file.js';
@@ -98,7 +99,7 @@ export class Mounts {
     const mountpoint = await locate(request.mountpoint);
     const record: MountRecord = { id, mountpoint, request, createdAt: Date.now() };
     this.#state.mounts.set(id, record);
-    let opened: OpenedOrder | undefined;
+    let opened: OpenedImage | undefined;
     try {
       const [, image] = await Promise.all([this.#save(), this.opener.open(request, signal)]);
       opened = image;

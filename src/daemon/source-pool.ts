@@ -1,4 +1,5 @@
 /** The sources of stores, shared by all mounts that read from the same store with the same credentials. */
+import type { StoreLease } from '../mount/open-image.js';
 import type { Source } from '../source/source.js';
 import type { ImageOrder } from './api.js';
 
@@ -7,17 +8,11 @@ interface Shared {
   users: number;
 }
 
-export interface SourceLease {
-  source: Source;
-  /** Closes the source when nobody else has it. */
-  close(): Promise<void>;
-}
-
 export class SourcePool {
   readonly #shared = new Map<string, Shared>();
 
   /** Contacts nobody. Throws what openSource throws. */
-  async open(order: ImageOrder & { store: string }): Promise<SourceLease> {
+  async open(order: ImageOrder & { store: string }): Promise<StoreLease> {
     const { store, credentials, environment } = order;
     const key = JSON.stringify([store, credentials, environment]);
     const shared = this.#shared.get(key) ?? { source: open(order), users: 0 };

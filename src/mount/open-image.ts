@@ -48,6 +48,14 @@ export interface OpenOptions {
   onExpanding?: (layers: readonly LayerProgress[]) => void;
   /** Refuse what this host would have to expand; default false. */
   onlyExpanded?: boolean;
+  /** Where the source of a store comes from; by default it is opened for this image alone. */
+  openStore?: (request: ImageRequest & { store: string }) => Promise<StoreLease>;
+}
+
+export interface StoreLease {
+  source: Source;
+  /** Whoever has it as well may still use it. */
+  close(): Promise<void>;
 }
 
 export interface OpenedImage {
@@ -78,7 +86,7 @@ export async function openImage(
 ): Promise<OpenedImage> {
   const opened = await (request.store === undefined
     ? openFromRegistry(request, cache, signal, options)
-    : openFromStore(request, request.store, cache.directory, signal, options));
+    : openFromStore({ ...request, store: request.store }, cache.directory, signal, options));
   const { layers = opened.image.config.diffIDs.length } = request;
   if (layers === opened.image.config.diffIDs.length) return opened;
   try {
@@ -92,24 +100,35 @@ export async function openImage(
 }
 
 async function openFromStore(
-  { image: name, credentials }: ImageRequest,
-  store: string,
+  request: ImageRequest & { store: string },
   cacheDir: string,
   signal: AbortSignal | undefined,
-  { logger }: OpenOptions,
+  { logger, openStore = (own) => openOwnStore(own, logger) }: OpenOptions,
 ): Promise<OpenedImage> {
+  const lease = await openStore(request);
+  try {
+    const image = await loadImage(lease.source, request.image, cacheDir, signal);
+    return { ...storeSources(lease), image };
+  } catch (error) {
+    await lease.close();
+    throw error;
+  }
+}
+
+async function openOwnStore(
+  { store, credentials }: ImageRequest & { store: string },
+  logger: Logger | undefined,
+): Promise<StoreLease> {
   const source = await openSource(store, {
     ...(credentials === undefined ? {} : { credentialsFile: credentials }),
     ...(logger === undefined ? {} : { logger }),
   });
-  try {
-    const image = await loadImage(source, name, cacheDir, signal);
-    const served = servedBy([source], 'as --store says', []);
-    return { image, sources: [source], passedOver: [], served, close: () => source.close() };
-  } catch (error) {
-    await source.close();
-    throw error;
-  }
+  return { source, close: () => source.close() };
+}
+
+/** A store is the one source of its images. */
+export function storeSources({ source, close }: StoreLease): Omit<OpenedImage, 'image'> {
+  return { sources: [source], passedOver: [], served: servedBy([source], 'as --store says', []), close };
 }
 
 async function openFromRegistry(
