@@ -2,20 +2,17 @@
  * Real clients against a registry: skopeo, umoci, buildah, containerd's ctr and curl. The tests are declared by the
  * test files of the registries that they are to run against. Needs root.
  */
-import { type ChildProcess, spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { once } from 'node:events';
 import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { TestFn } from 'ava';
 import { run } from './command.js';
+import { ContainerdProcess } from './containerd-process.js';
 import { testImage } from './images.js';
 
 export const PASSWORD = 'correct horse';
 const CREDENTIALS = `pusher:${PASSWORD}`;
-const START_MS = 20_000;
 
 export interface RegistryUnderTest {
   /** `127.0.0.1:PORT`, plain http. The users are pusher and reader, both with PASSWORD. */
@@ -206,37 +203,12 @@ export function declareClientTests(test: TestFn, { start, hasScopes }: ClientTes
     await buildah('rm', '--all');
   });
 
-  /** A containerd of our own: its directories and its socket lie in `scratch`. */
-  async function startContainerd(): Promise<{ process: ChildProcess; socket: string }> {
-    const socket = join(scratch, 'containerd.sock');
-    const config = join(scratch, 'containerd.toml');
-    await writeFile(
-      config,
-      `version = 2
-root = "${scratch}/containerd"
-state = "${scratch}/containerd-run"
-disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.internal.v1.opt"]
-[grpc]
-address = "${socket}"
-`,
-    );
-    const child = spawn('containerd', ['--config', config], { stdio: ['ignore', 'ignore', 'pipe'] });
-    let log = '';
-    child.stderr.on('data', (chunk: Buffer) => (log += chunk.toString()));
-    const deadline = Date.now() + START_MS;
-    while (!log.includes('containerd successfully booted')) {
-      if (child.exitCode !== null || Date.now() > deadline)
-        throw new Error(`containerd does not start: ${log.slice(-2000)}`);
-      await sleep(50);
-    }
-    return { process: child, socket };
-  }
-
   test.serial('containerd pulls and pushes', async (t) => {
     const { reference, digest } = await pushWithSkopeo('nginx');
-    const containerd = await startContainerd();
-    const ctr = (...args: string[]) => run('ctr', ['--address', containerd.socket, ...args]);
+    const containerd = new ContainerdProcess(await mkdtemp(join(scratch, 'containerd-')));
+    const ctr = (...args: string[]) => containerd.ctr(...args);
     try {
+      await containerd.start();
       await ctr(
         'images',
         'pull',
@@ -263,8 +235,7 @@ address = "${socket}"
         ctr('images', 'pull', '--plain-http', '--user', 'reader:wrong', reference.replace(':1', ':2')),
       );
     } finally {
-      containerd.process.kill('SIGTERM');
-      await once(containerd.process, 'close');
+      await containerd.stop();
     }
   });
 

@@ -1,71 +1,30 @@
-/**
- * A containerd of our own, with its directories and its socket in a scratch directory, and `orca snapshotter` as its
- * proxy plugin `orca`. Both can be killed and started again.
- */
+/** A containerd of our own, with its directories and its socket in a directory that exists; it can be started again. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type Ended, orca, startOrca } from '../cli/orca.js';
 import { run } from './command.js';
 
 /** The machine may be busy with other tests. */
 const START_MS = 60_000;
 
 export class ContainerdProcess {
-  containerd: ChildProcess | undefined;
-  snapshotter: { process: ChildProcess; ended: Promise<Ended> } | undefined;
+  private process: ChildProcess | undefined;
 
-  private constructor(
+  /** `plugin`: socket of a proxy plugin for snapshots, which containerd then calls `orca`. */
+  constructor(
     readonly directory: string,
-    private readonly snapshotterArgs: readonly string[],
+    private readonly plugin?: string,
   ) {}
-
-  static async start(snapshotterArgs: readonly string[] = []): Promise<ContainerdProcess> {
-    const self = new ContainerdProcess(await mkdtemp(join(tmpdir(), 'orca-containerd-')), snapshotterArgs);
-    await self.startSnapshotter();
-    await self.startContainerd();
-    return self;
-  }
 
   get socket(): string {
     return join(this.directory, 'containerd.sock');
   }
 
-  get snapshotterSocket(): string {
-    return join(this.directory, 'snapshotter.sock');
-  }
-
-  /** Of every command that is to use the daemon of this host. */
-  get hostOptions(): string[] {
-    return ['--run-dir', join(this.directory, 'run'), '--cache', join(this.directory, 'cache')];
-  }
-
-  get root(): string {
-    return join(this.directory, 'snapshots');
-  }
-
-  async startSnapshotter(): Promise<void> {
-    const options = ['--root', this.root, '--listen', this.snapshotterSocket, ...this.hostOptions];
-    const running = startOrca(['snapshotter', ...options, ...this.snapshotterArgs]);
-    this.snapshotter = running;
-    const { stdout } = running.process;
-    const ended = running.ended.then(({ stderr }) => {
-      throw new Error(`orca snapshotter ended: ${stderr}`);
-    });
-    if (stdout !== null) await Promise.race([once(stdout, 'data'), ended]);
-  }
-
-  async stopSnapshotter(signal: NodeJS.Signals = 'SIGTERM'): Promise<void> {
-    this.snapshotter?.process.kill(signal);
-    await this.snapshotter?.ended;
-  }
-
-  async startContainerd(): Promise<void> {
+  async start(): Promise<void> {
     const config = join(this.directory, 'containerd.toml');
-    await mkdir(this.directory, { recursive: true });
+    const plugin = this.plugin && `[proxy_plugins.orca]\ntype = "snapshot"\naddress = "${this.plugin}"\n`;
     await writeFile(
       config,
       `version = 2
@@ -74,13 +33,10 @@ state = "${this.directory}/state"
 disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.internal.v1.opt"]
 [grpc]
 address = "${this.socket}"
-[proxy_plugins.orca]
-type = "snapshot"
-address = "${this.snapshotterSocket}"
-`,
+${plugin ?? ''}`,
     );
     const child = spawn('containerd', ['--config', config], { stdio: ['ignore', 'ignore', 'pipe'] });
-    this.containerd = child;
+    this.process = child;
     let log = '';
     child.stderr.on('data', (chunk: Buffer) => (log += chunk.toString()));
     const deadline = Date.now() + START_MS;
@@ -92,22 +48,14 @@ address = "${this.snapshotterSocket}"
     }
   }
 
-  async stopContainerd(): Promise<void> {
-    if (this.containerd === undefined || this.containerd.exitCode !== null) return;
-    const ended = once(this.containerd, 'close');
-    this.containerd.kill('SIGTERM');
+  async stop(): Promise<void> {
+    if (this.process === undefined || this.process.exitCode !== null) return;
+    const ended = once(this.process, 'close');
+    this.process.kill('SIGTERM');
     await ended;
   }
 
   ctr(...args: string[]): Promise<string> {
     return run('ctr', ['--address', this.socket, ...args]);
-  }
-
-  /** Ends all and removes everything. */
-  async stop(): Promise<void> {
-    await this.stopContainerd();
-    await this.stopSnapshotter();
-    await orca(['daemon', '--stop', '--force', ...this.hostOptions]);
-    await rm(this.directory, { recursive: true, force: true });
   }
 }

@@ -1,11 +1,11 @@
 /** Debian's docker-registry (CNCF Distribution) on a free port of 127.0.0.1, with a configuration and data of its own. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { hashSync } from 'bcryptjs';
+import { freePort } from './free-port.js';
 
 export interface DockerRegistryOptions {
   /** Name and password that it asks for, by Basic; one or several. */
@@ -24,14 +24,6 @@ interface User {
 }
 
 const START_MS = 20_000;
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const { port } = server.address() as { port: number };
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
 
 export class DockerRegistry {
   private constructor(

@@ -5,7 +5,6 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { symlink } from 'node:fs/promises';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'ava';
@@ -20,6 +19,7 @@ import { openRegistryImage } from '../../src/source/registry-image.js';
 import { expansionOf, layerOf, pushImage, settled, type TestLayer } from '../registry/expansion/images.js';
 import { json, TestRegistry } from '../registry/server-fixture.js';
 import { basic, bearer, PASSWORD, writeUsers } from '../registry/users-fixture.js';
+import { freePort } from './free-port.js';
 import { ShareServer } from './share-server.js';
 
 interface Mount {
@@ -34,14 +34,6 @@ const cleanups: (() => void)[] = [];
 let registry: TestRegistry;
 let shares: ShareServer;
 let port: number;
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const { port: found } = server.address() as { port: number };
-  await new Promise((resolve) => server.close(resolve));
-  return found;
-}
 
 async function push(repository: string, layer: TestLayer): Promise<void> {
   registry.headers = basic('admin');

@@ -9,21 +9,13 @@
  */
 import type { ChildProcess } from 'node:child_process';
 import { mkdtemp, rm } from 'node:fs/promises';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Ended, startOrca } from '../cli/orca.js';
+import { freePort } from './free-port.js';
 
 /** The machine may be busy with other tests. */
 const START_MS = 120_000;
-
-export async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const { port } = server.address() as { port: number };
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
 
 export class RegistryProcess {
   private running: { process: ChildProcess; ended: Promise<Ended> } | undefined;

@@ -8,9 +8,9 @@ import { readMountTable } from '../../src/mount/mount-table.js';
 import { TestRegistry } from '../registry/server-fixture.js';
 import { run } from './command.js';
 import { CountingProxy } from './counting-proxy.js';
+import { freePort } from './free-port.js';
 import { type TestImage, testImage } from './images.js';
 import { orca } from './orca-command.js';
-import { freePort } from './registry-process.js';
 import { ShareServer } from './share-server.js';
 
 const COMMAND = ['-c', 'import numpy; print("sum", numpy.arange(10).sum())'];

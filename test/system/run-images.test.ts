@@ -1,10 +1,10 @@
 /** `orca run` of real images from a Samba share, plain and with encryption required. */
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
+import { freePort } from './free-port.js';
 import { type ImageCheck, imageNames, type TestImage, testImage } from './images.js';
 import { orca, startOrca } from './orca-command.js';
 import { Samba } from './samba.js';
@@ -91,12 +91,4 @@ async function runServer(
   const { code, stderr } = await server.ended;
   t.is(answer, body, `${reference}: ${stderr}`);
   t.is(code, 0, `${reference}: ${stderr}`);
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const { port } = server.address() as { port: number };
-  await new Promise((resolve) => server.close(resolve));
-  return port;
 }

@@ -8,17 +8,17 @@ import test from 'ava';
 import { chainIDs } from '../../src/snapshotter/remote-labels.js';
 import { TestRegistry } from '../registry/server-fixture.js';
 import { run } from './command.js';
-import { ContainerdProcess } from './containerd-process.js';
+import { freePort } from './free-port.js';
 import { imageNames, type TestImageName, testImage } from './images.js';
 import { orca } from './orca-command.js';
-import { freePort } from './registry-process.js';
 import { ShareServer } from './share-server.js';
+import { SnapshotterHost } from './snapshotter-host.js';
 
 /** runc keeps the containers of every containerd of a host in one place. */
 const container = (name: string) => `orca-${process.pid}-${name}`;
 
 let scratch: string;
-let host: ContainerdProcess;
+let host: SnapshotterHost;
 let registry: TestRegistry;
 let shares: ShareServer;
 
@@ -29,7 +29,7 @@ test.before(async (t) => {
   const share = { url: `smb://127.0.0.1:${port}/orca-` };
   registry = await TestRegistry.start({ expansion: { workers: 2 }, share });
   shares = await ShareServer.start(registry.data, port);
-  host = await ContainerdProcess.start(['--insecure-registry', registry.host, '--transports', 'smb']);
+  host = await SnapshotterHost.start(['--insecure-registry', registry.host, '--transports', 'smb']);
 });
 test.after.always(async () => {
   await host?.stop();
@@ -57,7 +57,7 @@ async function inspect<T>(name: TestImageName, ...args: string[]): Promise<T> {
 
 async function pull(name: TestImageName): Promise<void> {
   const options = ['images', 'rpull', '--plain-http', '--snapshotter', 'orca'];
-  await run('ctr-remote', ['--address', host.socket, ...options, referenceOf(name)]);
+  await run('ctr-remote', ['--address', host.containerd.socket, ...options, referenceOf(name)]);
 }
 
 async function runPython(id: string, code: string): Promise<string> {
@@ -157,8 +157,8 @@ print(numpy.arange(6).sum())`,
   process.kill(daemon.pid, 'SIGKILL');
   t.is(await running, 'started\n15');
   await host.startSnapshotter();
-  await host.stopContainerd();
-  await host.startContainerd();
+  await host.containerd.stop();
+  await host.containerd.start();
   t.is(await runPython(container('again'), 'print(1)'), '1');
 });
 

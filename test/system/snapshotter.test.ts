@@ -6,18 +6,18 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import test from 'ava';
 import { run } from './command.js';
-import { ContainerdProcess } from './containerd-process.js';
 import { testImage } from './images.js';
+import { SnapshotterHost } from './snapshotter-host.js';
 
 /** runc keeps the containers of every containerd of a host in one place. */
 const container = (name: string) => `orca-${process.pid}-${name}`;
 
 let scratch: string;
-let host: ContainerdProcess;
+let host: SnapshotterHost;
 
 test.before(async () => {
   scratch = await mkdtemp(join(tmpdir(), 'orca-snapshotter-'));
-  host = await ContainerdProcess.start();
+  host = await SnapshotterHost.start();
 });
 test.after.always(async () => {
   await host?.stop();
@@ -99,10 +99,10 @@ test.serial('snapshots are there after containerd, the snapshotter and both were
   await host.stopSnapshotter('SIGKILL');
   await host.startSnapshotter();
   t.is(await list(), before);
-  await host.stopContainerd();
+  await host.containerd.stop();
   await host.stopSnapshotter('SIGKILL');
   await host.startSnapshotter();
-  await host.startContainerd();
+  await host.containerd.start();
   t.is(await list(), before);
   t.is(
     (
