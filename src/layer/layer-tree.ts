@@ -7,6 +7,7 @@
  * in the tar they stand: a name that is an entry of the same layer stays, as an opaque directory if it is one.
  */
 import { getHeapStatistics } from 'node:v8';
+import { resourceLimits } from 'node:worker_threads';
 import { TARGET_MAX } from '../erofs/format.js';
 import {
   type ByteString,
@@ -24,10 +25,15 @@ import { LayerError } from './layer-error.js';
 import { layerXattrs } from './layer-xattrs.js';
 
 /**
- * Entries of one layer: some ten times the largest in use, and no more than the heap of this process holds, in
- * which an entry with its metadata takes about 600 bytes.
+ * Entries of one layer: some ten times the largest in use, and no more than the heap of this thread holds, in which an
+ * entry with its metadata takes about 600 bytes. What V8 says of a worker's heap counts its young generation as well,
+ * where nothing can stay.
  */
-const MAX_ENTRIES = Math.min(4 << 20, Math.floor(getHeapStatistics().heap_size_limit / 1024));
+const HEAP_BYTES =
+  resourceLimits.maxOldGenerationSizeMb === undefined
+    ? getHeapStatistics().heap_size_limit
+    : resourceLimits.maxOldGenerationSizeMb * 2 ** 20;
+const MAX_ENTRIES = Math.min(4 << 20, Math.floor(HEAP_BYTES / 1024));
 
 /** Bytes of names, link targets and xattrs of one layer, which are in memory until the layer is complete. */
 const MAX_NAME_BYTES = 512 << 20;

@@ -136,7 +136,7 @@ test('a layer that needs more memory than a worker has fails, and the next one i
   await service.enqueue('app', small);
   const status = await settled(service, 'app', digest);
   t.is(status.state, 'failed');
-  t.regex(status.reason ?? '', /more than (\d+ entries|the \d+ MiB of memory)/);
+  t.regex(status.reason ?? '', /more than \d+ entries/);
   t.is((await settled(service, 'app', small)).state, 'expanded');
   await service.close();
 });
