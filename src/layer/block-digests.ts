@@ -1,13 +1,18 @@
 /** The block digests of one layer VHD: docs/FORMAT.md, "Block digests". */
 import { createHash } from 'node:crypto';
-import { LayerError } from './layer-error.js';
+import { type DocumentFormat, decodeDocument } from './document.js';
 
 export const DEFAULT_BLOCK_SIZE = 131072;
 export const MIN_BLOCK_SIZE = 4096;
 export const MAX_BLOCK_SIZE = 16 << 20;
 
-const MAGIC = 'ORCADGST';
-const VERSION = 1;
+const FORMAT: DocumentFormat = {
+  magic: 'ORCADGST',
+  version: 1,
+  name: 'block digests',
+  some: 'block digests',
+  none: 'these are no block digests',
+};
 const DIGEST_SIZE = 32;
 const DIFF_ID = /^sha256:[0-9a-f]{64}$/;
 
@@ -82,8 +87,8 @@ export class BlockDigests {
 
   encode(): Uint8Array {
     const bytes = Buffer.alloc(HEADER_SIZE + this.#digests.length);
-    bytes.write(MAGIC, OFFSETS.magic, 'latin1');
-    bytes.writeUInt32LE(VERSION, OFFSETS.version);
+    bytes.write(FORMAT.magic, OFFSETS.magic, 'latin1');
+    bytes.writeUInt32LE(FORMAT.version, OFFSETS.version);
     bytes.writeUInt32LE(this.blockSize, OFFSETS.blockSize);
     bytes.writeBigUInt64LE(BigInt(this.size), OFFSETS.size);
     bytes.write(this.diffID.slice('sha256:'.length), OFFSETS.diffID, 'hex');
@@ -93,15 +98,7 @@ export class BlockDigests {
 
   /** Throws LayerError CORRUPT. */
   static decode(encoded: Uint8Array): BlockDigests {
-    const bytes = Buffer.from(encoded.buffer, encoded.byteOffset, encoded.length);
-    if (bytes.length < HEADER_SIZE || bytes.toString('latin1', 0, MAGIC.length) !== MAGIC) {
-      throw new LayerError('CORRUPT', 'these are no block digests; expand the image again');
-    }
-    const version = bytes.readUInt32LE(OFFSETS.version);
-    if (version !== VERSION) {
-      throw new LayerError('CORRUPT', `block digests of version ${version}, only ${VERSION} can be read`);
-    }
-    try {
+    return decodeDocument(encoded, FORMAT, (bytes) => {
       if (bytes.readBigUInt64LE(OFFSETS.reserved) !== 0n) throw new RangeError('reserved bytes are in use');
       return new BlockDigests({
         diffID: `sha256:${bytes.toString('hex', OFFSETS.diffID, OFFSETS.diffID + DIGEST_SIZE)}`,
@@ -109,8 +106,6 @@ export class BlockDigests {
         size: Number(bytes.readBigUInt64LE(OFFSETS.size)),
         digests: bytes.subarray(HEADER_SIZE),
       });
-    } catch (cause) {
-      throw new LayerError('CORRUPT', 'damaged block digests; expand the image again', { cause });
-    }
+    });
   }
 }

@@ -7,9 +7,8 @@ import {
   CHECKPOINT_KIND,
   CHECKPOINT_SIZE,
   CHECKPOINTS_FIELDS,
+  CHECKPOINTS_FORMAT,
   CHECKPOINTS_HEADER_SIZE,
-  CHECKPOINTS_MAGIC,
-  CHECKPOINTS_VERSION,
   COMPRESSIONS,
   MAX_CHECKPOINTS,
 } from './checkpoints.js';
@@ -54,8 +53,8 @@ export class CheckpointRecorder {
     const windows = await Promise.all(this.#recorded.map(({ window }) => window));
     const head = Buffer.alloc(CHECKPOINTS_HEADER_SIZE + windows.length * CHECKPOINT_SIZE);
     const at = CHECKPOINTS_FIELDS;
-    head.write(CHECKPOINTS_MAGIC, at.magic, 'latin1');
-    head.writeUInt32LE(CHECKPOINTS_VERSION, at.version);
+    head.write(CHECKPOINTS_FORMAT.magic, at.magic, 'latin1');
+    head.writeUInt32LE(CHECKPOINTS_FORMAT.version, at.version);
     head.writeUInt32LE(windows.length, at.count);
     head.writeBigUInt64LE(BigInt(blob.size), at.blobSize);
     head.writeBigUInt64LE(BigInt(blob.tarSize), at.tarSize);

@@ -5,10 +5,15 @@
  */
 import { inflateRawSync } from 'node:zlib';
 import { WINDOW_SIZE } from '../native/inflate.js';
-import { LayerError } from './layer-error.js';
+import { type DocumentFormat, damaged, decodeDocument } from './document.js';
 
-export const CHECKPOINTS_MAGIC = 'ORCACKPT';
-export const CHECKPOINTS_VERSION = 1;
+export const CHECKPOINTS_FORMAT: DocumentFormat = {
+  magic: 'ORCACKPT',
+  version: 1,
+  name: 'inflate checkpoints',
+  some: 'inflate checkpoints',
+  none: 'these are no inflate checkpoints',
+};
 /** Offsets of the fields of the header, in bytes. */
 export const CHECKPOINTS_FIELDS = {
   magic: 0,
@@ -73,26 +78,11 @@ export class Checkpoints {
 
   /** Throws LayerError CORRUPT. */
   static decode(encoded: Uint8Array): Checkpoints {
-    try {
-      return Checkpoints.#decode(Buffer.from(encoded.buffer, encoded.byteOffset, encoded.length));
-    } catch (cause) {
-      if (cause instanceof LayerError) throw cause;
-      throw damaged(cause);
-    }
+    return decodeDocument(encoded, CHECKPOINTS_FORMAT, Checkpoints.#decode);
   }
 
   static #decode(bytes: Buffer): Checkpoints {
     const at = CHECKPOINTS_FIELDS;
-    if (bytes.toString('latin1', 0, CHECKPOINTS_MAGIC.length) !== CHECKPOINTS_MAGIC) {
-      throw new LayerError('CORRUPT', 'these are no inflate checkpoints; expand the image again');
-    }
-    const version = bytes.readUInt32LE(at.version);
-    if (version !== CHECKPOINTS_VERSION) {
-      throw new LayerError(
-        'CORRUPT',
-        `inflate checkpoints of version ${version}, only ${CHECKPOINTS_VERSION} can be read`,
-      );
-    }
     const count = bytes.readUInt32LE(at.count);
     const compression = COMPRESSIONS[bytes.readUInt8(at.compression)];
     const blobSize = Number(bytes.readBigUInt64LE(at.blobSize));
@@ -150,15 +140,11 @@ export class Checkpoints {
     try {
       return inflateRawSync(compressed, { maxOutputLength: WINDOW_SIZE });
     } catch (cause) {
-      throw damaged(cause);
+      throw damaged(CHECKPOINTS_FORMAT.name, cause);
     }
   }
 }
 
 function check(condition: boolean): void {
   if (!condition) throw new RangeError('inflate checkpoints that contradict themselves');
-}
-
-function damaged(cause: unknown): LayerError {
-  return new LayerError('CORRUPT', 'damaged inflate checkpoints; expand the image again', { cause });
 }

@@ -8,9 +8,8 @@ import {
   MAX_LITERAL_BYTES,
   MAX_RECIPE_EXTENTS,
   RECIPE_FIELDS,
+  RECIPE_FORMAT,
   RECIPE_HEADER_SIZE,
-  RECIPE_MAGIC,
-  RECIPE_VERSION,
   type RecipeExtent,
 } from './recipe.js';
 
@@ -100,8 +99,8 @@ export class RecipeBuilder {
     const pieces: Uint8Array[] = [];
     for (const piece of inPieces([superblock, ...tail])) pieces.push(await deflate(piece));
     const header = Buffer.alloc(RECIPE_HEADER_SIZE + pieces.length * 4);
-    header.write(RECIPE_MAGIC, RECIPE_FIELDS.magic, 'latin1');
-    header.writeUInt32LE(RECIPE_VERSION, RECIPE_FIELDS.version);
+    header.write(RECIPE_FORMAT.magic, RECIPE_FIELDS.magic, 'latin1');
+    header.writeUInt32LE(RECIPE_FORMAT.version, RECIPE_FIELDS.version);
     header.writeUInt32LE(this.#extents, RECIPE_FIELDS.extents);
     header.writeBigUInt64LE(BigInt(size), RECIPE_FIELDS.size);
     header.write(diffID.slice('sha256:'.length), RECIPE_FIELDS.diffID, 'hex');

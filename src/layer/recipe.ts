@@ -6,10 +6,15 @@
  */
 import { inflateRawSync } from 'node:zlib';
 import { BLOCK_SIZE } from '../erofs/tree.js';
-import { LayerError } from './layer-error.js';
+import { type DocumentFormat, damaged, decodeDocument } from './document.js';
 
-export const RECIPE_MAGIC = 'ORCARCPE';
-export const RECIPE_VERSION = 1;
+export const RECIPE_FORMAT: DocumentFormat = {
+  magic: 'ORCARCPE',
+  version: 1,
+  name: 'layer recipe',
+  some: 'a layer recipe',
+  none: 'this is no layer recipe',
+};
 /** Offsets of the fields of the header, in bytes. */
 export const RECIPE_FIELDS = {
   magic: 0,
@@ -70,25 +75,10 @@ export class LayerRecipe {
 
   /** Throws LayerError CORRUPT. */
   static decode(encoded: Uint8Array): LayerRecipe {
-    try {
-      return LayerRecipe.#decode(Buffer.from(encoded.buffer, encoded.byteOffset, encoded.length));
-    } catch (cause) {
-      if (cause instanceof LayerError) throw cause;
-      throw new LayerError('CORRUPT', 'damaged layer recipe; expand the image again', { cause });
-    }
+    return decodeDocument(encoded, RECIPE_FORMAT, LayerRecipe.#decode);
   }
 
   static #decode(bytes: Buffer): LayerRecipe {
-    if (bytes.toString('latin1', 0, RECIPE_MAGIC.length) !== RECIPE_MAGIC) {
-      throw new LayerError('CORRUPT', 'this is no layer recipe; expand the image again');
-    }
-    const version = bytes.readUInt32LE(RECIPE_FIELDS.version);
-    if (version !== RECIPE_VERSION) {
-      throw new LayerError(
-        'CORRUPT',
-        `a layer recipe of version ${version}, only ${RECIPE_VERSION} can be read`,
-      );
-    }
     const count = bytes.readUInt32LE(RECIPE_FIELDS.extents);
     const size = Number(bytes.readBigUInt64LE(RECIPE_FIELDS.size));
     const tail = Number(bytes.readBigUInt64LE(RECIPE_FIELDS.tail));
@@ -192,7 +182,7 @@ export class LayerRecipe {
       this.#inflated = { piece, bytes };
       return bytes;
     } catch (cause) {
-      throw new LayerError('CORRUPT', 'damaged layer recipe; expand the image again', { cause });
+      throw damaged(RECIPE_FORMAT.name, cause);
     }
   }
 }
