@@ -11,7 +11,6 @@ import { BLOCK_DIGESTS_TYPE, CHECKPOINTS_TYPE, LAYER_RECIPE_TYPE } from '../imag
 import { diffIDHex } from '../image/catalog.js';
 import { WorkArea } from '../image/work-area.js';
 import { expandLayer } from '../layer/expand.js';
-import { digestOf } from '../oci/digest.js';
 import { writeDurably } from '../oci/durable-file.js';
 import { JsonObject } from '../oci/json-object.js';
 import { type Descriptor, decodeDescriptor } from '../oci/manifest.js';
@@ -88,23 +87,18 @@ export class HostLayers {
       if (recipe === undefined || checkpoints === undefined) {
         throw new MountError('TOO_LARGE', `layer ${diffID} has more files than this host can expand`);
       }
+      const { blobs } = this.#cache;
       const found: HostLayer = {
         diffID,
         blob,
-        digests: await this.#keep(BLOCK_DIGESTS_TYPE, digests.encode()),
-        recipe: await this.#keep(LAYER_RECIPE_TYPE, recipe),
-        checkpoints: await this.#keep(CHECKPOINTS_TYPE, checkpoints),
+        digests: await blobs.keep(BLOCK_DIGESTS_TYPE, digests.encode()),
+        recipe: await blobs.keep(LAYER_RECIPE_TYPE, recipe),
+        checkpoints: await blobs.keep(CHECKPOINTS_TYPE, checkpoints),
       };
       await adoptLayer(this.#cache, digests, output);
       await this.#write(found, work);
       return found;
     });
-  }
-
-  async #keep(mediaType: string, bytes: Uint8Array): Promise<Descriptor> {
-    const digest = digestOf(bytes);
-    await this.#cache.blobs.ensure(digest, bytes);
-    return { mediaType, digest, size: bytes.length };
   }
 
   #path(diffID: string): string {

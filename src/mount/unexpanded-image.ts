@@ -3,13 +3,11 @@
  * at once, with the registry's own code, and mounts the result. What was expanded once serves every image with the
  * same layers.
  */
-import { createHash } from 'node:crypto';
 import type { BlockCache } from '../cache/block-cache.js';
 import { BLOCK_SIZE } from '../erofs/tree.js';
 import { encodeTeleportArtifact, IMAGE_INDEX_TYPE } from '../image/artifact.js';
 import { mergeImageIndex } from '../image/image-index.js';
 import { LayerRecipe } from '../layer/recipe.js';
-import { digestOf } from '../oci/digest.js';
 import { parseImageConfig } from '../oci/image-config.js';
 import { type Descriptor, MAX_MANIFEST_BYTES, MEDIA_TYPE, parseManifest } from '../oci/manifest.js';
 import type { Repository } from '../oci/repository.js';
@@ -118,16 +116,13 @@ async function buildArtifact(
       throw new MountError('INVALID_IMAGE', `layer ${diffID}: its recipe is gone; mount again`);
     payloads.set(diffID, new LayerMetadata(LayerRecipe.decode(bytes)));
   }
-  const { pieces, size, devices } = mergeImageIndex(
+  const { pieces, devices } = mergeImageIndex(
     diffIDs.map((diffID) => {
       const { recipe, readAt } = payloads.get(diffID) as LayerMetadata;
       return { diffID, location: 'the block cache', open: (use) => use(readAt, recipe.size) };
     }),
   );
-  const hash = createHash('sha256');
-  for (const piece of pieces) hash.update(piece);
-  const imageIndex = { mediaType: IMAGE_INDEX_TYPE, digest: `sha256:${hash.digest('hex')}`, size };
-  await cache.blobs.ensure(imageIndex.digest, Buffer.concat(pieces));
+  const imageIndex = await cache.blobs.keep(IMAGE_INDEX_TYPE, Buffer.concat(pieces));
   const used = devices.map(({ diffID }) => expanded.get(diffID) as HostLayer);
   const bytes = encodeTeleportArtifact({
     subject,
@@ -138,9 +133,7 @@ async function buildArtifact(
       ([blob, descriptor]) => ({ blob, descriptor }),
     ),
   });
-  const artifact = { mediaType: MEDIA_TYPE.manifest, digest: digestOf(bytes), size: bytes.length };
-  await cache.blobs.ensure(artifact.digest, bytes);
-  return artifact;
+  return cache.blobs.keep(MEDIA_TYPE.manifest, bytes);
 }
 
 /** Superblock, metadata and footer of a layer VHD; the data between is zero. */

@@ -6,8 +6,9 @@
  */
 import { access, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type Expected, parseDigest, verifyBytes } from '../oci/digest.js';
+import { digestOf, type Expected, parseDigest, verifyBytes } from '../oci/digest.js';
 import { replaceFile } from '../oci/durable-file.js';
+import type { Descriptor } from '../oci/manifest.js';
 import { SourceError } from './source.js';
 
 export class BlobCache {
@@ -53,6 +54,13 @@ export class BlobCache {
         },
       );
     }
+  }
+
+  /** Keeps bytes that were made here. Throws SourceError CACHE_UNWRITABLE. */
+  async keep(mediaType: string, bytes: Uint8Array): Promise<Descriptor> {
+    const digest = digestOf(bytes);
+    await this.ensure(digest, bytes);
+    return { mediaType, digest, size: bytes.length };
   }
 
   async ensure(digest: string, bytes: Uint8Array): Promise<void> {

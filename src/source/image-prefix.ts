@@ -2,7 +2,7 @@
  * The lowest layers of an image as an image of their own: what a builder or a container of containerd stands on that
  * shares these layers and no more.
  */
-import { createHash } from 'node:crypto';
+import { IMAGE_INDEX_TYPE } from '../image/artifact.js';
 import { mergeImageIndex } from '../image/image-index.js';
 import { BlobCache } from './blob-cache.js';
 import type { RemoteImage } from './image-assembly.js';
@@ -43,10 +43,8 @@ export async function imagePrefix(
       },
     })),
   );
-  const bytes = Buffer.concat(pieces);
-  const digest = `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
   const blobs = new BlobCache(cacheDir);
-  await blobs.ensure(digest, bytes);
+  const { digest } = await blobs.keep(IMAGE_INDEX_TYPE, Buffer.concat(pieces));
   const restoreIndex = async () => {
     await imagePrefix(image, layers, sources, cacheDir);
   };

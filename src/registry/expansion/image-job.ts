@@ -30,7 +30,7 @@ export interface JobHost {
   /** Enqueues an image of an index. */
   enqueue(digest: string, tags: Readonly<Record<string, string>>): Promise<void>;
   /** Runs `settle` while the job does not change, and forgets the job when it gives true. */
-  conclude(job: ImageJob, settle: () => Promise<boolean>): Promise<boolean>;
+  conclude(settle: () => Promise<boolean>): Promise<boolean>;
 }
 
 export class ImageJob {
@@ -100,7 +100,7 @@ export class ImageJob {
         await this.save();
         const { tags } = this;
         await this.attempt(host, attempts);
-        const isSettled = await host.conclude(this, async () => {
+        const isSettled = await host.conclude(async () => {
           if (signal.aborted || this.tags !== tags) return false;
           await this.services.records.remove('pending', this.name);
           return true;

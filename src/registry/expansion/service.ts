@@ -88,7 +88,7 @@ export class ExpansionService implements Expansion {
     job
       .run({
         enqueue: (digest, tags) => this.add({ repository: job.name.repository, digest }, tags),
-        conclude: (_, settle) =>
+        conclude: (settle) =>
           this.locks.holding(key, async () => {
             const isSettled = await settle();
             if (isSettled) this.jobs.delete(key);
