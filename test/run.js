@@ -16,6 +16,8 @@ const root = fileURLToPath(new URL('..', import.meta.url));
 const bin = (name) => join(root, 'node_modules', '.bin', name);
 const work = mkdtempSync(join(tmpdir(), 'orca-test-'));
 const slowestShown = 8;
+/** When a step that still runs is killed, so that the counts are always printed: ms after the start. */
+const budget = 80 * 60_000;
 const total = { passed: 0, failed: 0 };
 
 /** Runs a step that is no test; false, and one failure counted, when it throws. */
@@ -47,10 +49,18 @@ async function tests(title, [file, ...args], showPassed) {
     stdio: ['ignore', 'pipe', 'inherit'],
     env: { ...process.env, ORCA_TEST_TIMES: times },
   });
-  const exit = once(child, 'close');
+  const exit = once(child, 'exit');
+  const lines = createInterface({ input: child.stdout });
+  const deadline = setTimeout(() => {
+    console.log(`not ok - ${title}: still running ${seconds(budget)} after the start`);
+    child.kill('SIGKILL');
+    // What its tests have started may hold the other end.
+    lines.close();
+    child.stdout.destroy();
+  }, budget - performance.now());
   const counts = { pass: 0, fail: 0 };
   let shown = false;
-  for await (const line of createInterface({ input: child.stdout })) {
+  for await (const line of lines) {
     const [, name, count] = /^# (pass|fail) (\d+)$/.exec(line) ?? [];
     if (name !== undefined) counts[name] += Number(count);
     else if (/^(not )?ok /.test(line)) shown = showPassed || line.startsWith('not ');
@@ -58,6 +68,7 @@ async function tests(title, [file, ...args], showPassed) {
     if (shown) console.log(line.replace(/^((not )?ok) \d+ - /, '$1 - '));
   }
   const [code, signal] = await exit;
+  clearTimeout(deadline);
   if (counts.fail === 0 && (code !== 0 || counts.pass === 0)) {
     counts.fail = 1;
     console.log(`not ok - ${title}: ava ended with ${signal ?? code}, ${counts.pass} tests passed`);

@@ -3,6 +3,7 @@ import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import {
   chmodSync,
+  closeSync,
   linkSync,
   mkdirSync,
   mkdtempSync,
@@ -17,7 +18,7 @@ import { join } from 'node:path';
 import { createInterface, type Interface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import type { ExecutionContext } from 'ava';
-import type { SessionStats } from '../../src/native/addon.js';
+import { addon, type SessionStats } from '../../src/native/addon.js';
 import { run } from './command.js';
 import type { ServeOptions } from './serve-process.js';
 
@@ -104,6 +105,19 @@ export async function makeImage(work: string, source: string, options: readonly 
   return { indexPath, ...(device && { blobPath }) };
 }
 
+const MNT_DETACH = 2;
+
+/** Mounts, and gives the descriptor; when the test ends, however it does, nobody waits for the mount any more. */
+export function heldMount(t: ExecutionContext, mountpoint: string, source: string): number {
+  const fd = addon.mountFuse(mountpoint, { source });
+  t.teardown(() => {
+    addon.umount(mountpoint, MNT_DETACH);
+    closeSync(fd);
+  });
+  return fd;
+}
+
+/** Killed at the latest when the test ends. */
 export class Server {
   readonly child: ChildProcess;
   readonly #lines: Interface;
@@ -111,11 +125,12 @@ export class Server {
   #wake = (): void => {};
   #closed = false;
 
-  constructor(options: ServeOptions, fd?: number) {
+  constructor(t: ExecutionContext, options: ServeOptions, fd?: number) {
     const script = fileURLToPath(new URL('./serve-process.js', import.meta.url));
     this.child = spawn(process.execPath, [script, JSON.stringify(options)], {
       stdio: ['pipe', 'pipe', 'inherit', ...(fd === undefined ? [] : [fd])],
     });
+    t.teardown(() => this.child.kill('SIGKILL'));
     this.#lines = createInterface({ input: this.child.stdout! });
     this.#lines.on('line', (line) => {
       this.#unread.push(line);
@@ -173,7 +188,7 @@ export async function serveImage(
   mkdirSync(cacheDir);
   if (options.uid !== undefined)
     for (const path of [work, mountpoint, cacheDir]) await run('chown', [`${options.uid}`, path]);
-  const server = new Server({ ...image, mountpoint, cacheDir, ...options });
+  const server = new Server(t, { ...image, mountpoint, cacheDir, ...options });
   t.teardown(async () => {
     await server.stop();
     spawnSync('umount', ['-l', mountpoint], { stdio: 'ignore' });

@@ -6,10 +6,9 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import { addon, type BlockFile } from '../../src/native/addon.js';
-import { IMAGE_KINDS, type Image, makeImage, Server, workDirectory } from './served-image.js';
+import { heldMount, IMAGE_KINDS, type Image, makeImage, Server, workDirectory } from './served-image.js';
 
 const BLOCK = 131072;
-const MNT_DETACH = 2;
 const SIZE = 8 * 1024 * 1024 + 4096;
 
 interface Served {
@@ -33,9 +32,8 @@ async function serve(t: ExecutionContext): Promise<Served> {
   for (let at = 0; at + 4 <= SIZE; at += 4) bytes.writeUInt32LE((at * 2654435761) >>> 0 || 1, at);
   writeFileSync(join(source, 'file'), bytes);
   const image = await makeImage(work, source, IMAGE_KINDS['chunks on a device of its own']);
-  const fd = addon.mountFuse(mountpoint, { source: 'orca:pages' });
-  t.teardown(() => addon.umount(mountpoint, MNT_DETACH));
-  const server = new Server({ ...image, cacheDir }, fd);
+  const fd = heldMount(t, mountpoint, 'orca:pages');
+  const server = new Server(t, { ...image, cacheDir }, fd);
   await server.line('ready');
   let opened: BlockFile | undefined;
   t.teardown(() => opened?.close());
@@ -49,6 +47,12 @@ async function serve(t: ExecutionContext): Promise<Served> {
     return opened;
   };
   return { work, image, fd, file: join(mountpoint, 'file'), cacheDir, server, blocks };
+}
+
+/** A READ is answered before its blocks are on the disk: waits until they are. */
+async function stored({ blocks }: Served): Promise<void> {
+  const file = blocks();
+  while (file.count() < file.blocks) await sleep(5);
 }
 
 /** Reads the file past the page cache, in READs as long as they get, and compares it with what it should be. */
@@ -95,7 +99,7 @@ test('a server killed while it sends pages leaves no block locked, and another g
     const file = served.blocks();
     file.evict(0, file.blocks);
     t.is(file.count(), 0);
-    server = new Server({ ...served.image, cacheDir: served.cacheDir, adopt: true }, served.fd);
+    server = new Server(t, { ...served.image, cacheDir: served.cacheDir, adopt: true }, served.fd);
     await server.line('ready');
     if (reader.exitCode === null) await once(reader, 'close');
     t.is(reader.exitCode, 0);
@@ -108,6 +112,7 @@ test('a data file that is cut short is fetched again', async (t) => {
   const [first] = await once(compare(served), 'close');
   t.is(first, 0);
   for (const length of [SIZE / 2, 4096, 0]) {
+    await stored(served);
     truncateSync(join(served.cacheDir, 'data'), length);
     const [code] = await once(compare(served), 'close');
     t.is(code, 0);
@@ -118,6 +123,7 @@ test('a data file that is cut short is fetched again', async (t) => {
 test('long READs of cached blocks hand on pages instead of copying them', async (t) => {
   const served = await serve(t);
   await once(compare(served), 'close');
+  await stored(served);
   const before = await served.server.stats();
   await once(compare(served), 'close');
   const after = await served.server.stats();
@@ -133,8 +139,9 @@ test('long READs of cached blocks hand on pages instead of copying them', async 
 test('blocks whose pages are handed on count as touched', async (t) => {
   const served = await serve(t);
   await once(compare(served), 'close');
+  await stored(served);
   await served.server.kill();
-  const server = new Server({ ...served.image, cacheDir: served.cacheDir, adopt: true }, served.fd);
+  const server = new Server(t, { ...served.image, cacheDir: served.cacheDir, adopt: true }, served.fd);
   await server.line('ready');
   await once(compare(served), 'close');
   const stats = await server.stats();

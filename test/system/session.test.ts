@@ -7,7 +7,15 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import test from 'ava';
 import { addon } from '../../src/native/addon.js';
 import { run } from './command.js';
-import { IMAGE_KINDS, makeImage, Server, serveImage, sourceTree, workDirectory } from './served-image.js';
+import {
+  heldMount,
+  IMAGE_KINDS,
+  makeImage,
+  Server,
+  serveImage,
+  sourceTree,
+  workDirectory,
+} from './served-image.js';
 import { differences, walkTree } from './tree-compare.js';
 
 const NOBODY = 65534;
@@ -136,10 +144,9 @@ test('a killed server is replaced by another without an error for its readers', 
   const cacheDir = join(work, 'cache');
   mkdirSync(mountpoint);
   mkdirSync(cacheDir);
-  const fd = addon.mountFuse(mountpoint, { source: 'orca:adopt' });
-  t.teardown(() => addon.umount(mountpoint, MNT_DETACH));
+  const fd = heldMount(t, mountpoint, 'orca:adopt');
 
-  let server = new Server({ ...image, cacheDir }, fd);
+  let server = new Server(t, { ...image, cacheDir }, fd);
   await server.line('ready');
   const reader = spawn(
     'sh',
@@ -162,7 +169,7 @@ test('a killed server is replaced by another without an error for its readers', 
   for (; reader.exitCode === null && kills < 6; kills++) {
     await new Promise((resolve) => setTimeout(resolve, 60));
     await server.kill();
-    server = new Server({ ...image, cacheDir, adopt: true }, fd);
+    server = new Server(t, { ...image, cacheDir, adopt: true }, fd);
     await server.line('ready');
   }
   await ended;
