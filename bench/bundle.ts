@@ -51,6 +51,20 @@ export async function overlayOver(lower: string, directory: string): Promise<str
   return merged;
 }
 
+/** Mounts a writable overlay over a root file system while `use` runs. */
+export async function withOverlay<T>(
+  lower: string,
+  directory: string,
+  use: (merged: string) => Promise<T>,
+): Promise<T> {
+  const merged = await overlayOver(lower, directory);
+  try {
+    return await use(merged);
+  } finally {
+    await run('umount', [merged]);
+  }
+}
+
 /** The process of the Python image, as its configuration has it. */
 export const pythonProcess: BundleProcess = {
   args: ['python3', '/app/main.py'],

@@ -1,5 +1,7 @@
 /** Measuring two sides in turn, so that what disturbs the machine disturbs both. */
 import { readFile, writeFile } from 'node:fs/promises';
+import { packageFile } from '../src/installation.js';
+import { run } from '../test/system/command.js';
 
 /** One side: a measurement in any unit, of one repetition. */
 export type Side = () => Promise<number>;
@@ -52,6 +54,33 @@ export async function cpuSeconds(pid: number): Promise<number> {
   // The name, in parentheses, may hold anything.
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
   return (Number(fields[11]) + Number(fields[12])) / TICKS;
+}
+
+/** Programs of a host that runs containers: a host without an image has them in memory all the same. */
+const HOST_PROGRAMS = [
+  'runc',
+  'skopeo',
+  'umoci',
+  'ctr',
+  'containerd',
+  'containerd-shim-runc-v2',
+  'mount',
+  'umount',
+];
+
+/**
+ * Leaves nothing of any image in the kernel's caches, while the programs of the host are there, and the files of the
+ * server, which stands for another machine: neither side is to wait for that one's disk.
+ */
+export async function coldHost(serverFiles: string): Promise<void> {
+  await run('sync', []);
+  await dropCaches(3);
+  const script = `find "$1" -type f -printf '%i %p\\0' | sort -zunk1,1 | cut -zd' ' -f2- | xargs -0 cat > /dev/null
+cat "$2" "$3"/*.js > /dev/null
+shift 3
+for program; do cat "$(command -v "$program")" > /dev/null; done`;
+  const bundles = packageFile('dist/bin');
+  await run('sh', ['-c', script, 'sh', serverFiles, process.execPath, bundles, ...HOST_PROGRAMS]);
 }
 
 /** Empties the kernel's page cache (1), dentries and inodes (2), or both (3), of the whole machine. */

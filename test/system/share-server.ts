@@ -12,6 +12,7 @@ export class ShareServer {
   private constructor(
     private readonly process: ChildProcess,
     readonly data: string,
+    readonly port: number,
   ) {}
 
   /** Writes the configuration for the registry's data directory and starts smbd with the script that it gives. */
@@ -21,7 +22,7 @@ export class ShareServer {
     if (code !== 0) throw new Error(`orca registry samba ended with ${code}: ${stderr}`);
     // A process group of its own, so that its children end with it; it ends when its standard input does.
     const child = spawn('sh', [stdout.trim()], { detached: true, stdio: ['pipe', 'ignore', 'ignore'] });
-    const server = new ShareServer(child, data);
+    const server = new ShareServer(child, data, port);
     const end = Date.now() + START_MS;
     while (!(await answers(port))) {
       if (child.exitCode !== null || Date.now() > end) {

@@ -10,7 +10,7 @@ import { run } from './command.js';
 export const testCache = process.env['ORCA_TEST_CACHE'] ?? join(tmpdir(), 'orca-test-cache');
 
 /**
- * The directory of this name; `build` fills it the first time, while others that want one wait. The name must tell
+ * The directory of this name; `build` fills it the first time, while others that want it wait. The name must tell
  * of everything that decides the content. `build` is given the directory and a place for intermediate files.
  */
 export async function builtOnce(
@@ -20,7 +20,7 @@ export async function builtOnce(
   const path = join(testCache, name);
   if (await exists(path)) return path;
   await mkdir(testCache, { recursive: true });
-  const lock = await lockFile(join(testCache, 'lock'));
+  const lock = await lockFile(join(testCache, `${name}.lock`));
   const work = await mkdtemp(join(testCache, 'building-'));
   try {
     if (!(await exists(path))) {
