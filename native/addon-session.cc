@@ -70,7 +70,11 @@ SessionObject::~SessionObject() {
 }
 
 void SessionObject::shutDown() {
-  if (session_) session_->stop();
+  if (session_) {
+    session_->stop();
+    // It may wait for an answer that another process gives, which has the same descriptor: not for ever.
+    if (const auto preloader = session_->preloader()) (void)preloader->waitFor(std::chrono::seconds(1));
+  }
   addon_ = nullptr;
 }
 
@@ -109,6 +113,13 @@ Napi::Value SessionObject::stats(const Napi::CallbackInfo& info) {
   stats.Set("readMisses", numberOf(env, counters.readMisses));
   stats.Set("readsWaiting", numberOf(env, connection.waiting()));
   stats.Set("errors", errors);
+  if (const auto preloader = session_->preloader()) {
+    auto preload = Napi::Object::New(env);
+    preload.Set("taken", numberOf(env, preloader->taken));
+    preload.Set("pages", numberOf(env, preloader->pages));
+    preload.Set("passedOver", numberOf(env, preloader->passedOver));
+    stats.Set("preload", preload);
+  }
   return stats;
 }
 
@@ -120,12 +131,54 @@ Napi::Value SessionObject::touched(const Napi::CallbackInfo& info) {
   return array;
 }
 
+/// `numbers`: kind, bytes of the path, first page, pages and milliseconds of each access; `paths`: one after the other.
+Napi::Value SessionObject::accesses(const Napi::CallbackInfo& info) {
+  const auto accesses = session_->accesses();
+  auto numbers = Napi::Uint32Array::New(info.Env(), accesses.size() * 5);
+  std::string paths;
+  uint32_t* at = numbers.Data();
+  for (const Access& access : accesses) {
+    // What lies beyond 16 TiB of a file is of no use, and would be taken for something else.
+    const bool fits = access.first <= UINT32_MAX && access.count <= UINT32_MAX;
+    *at++ = static_cast<uint32_t>(access.kind);
+    *at++ = static_cast<uint32_t>(access.path.size());
+    *at++ = fits ? static_cast<uint32_t>(access.first) : 0;
+    *at++ = fits ? static_cast<uint32_t>(access.count) : 1;
+    *at++ = access.time;
+    paths += access.path;
+  }
+  auto result = Napi::Object::New(info.Env());
+  result.Set("numbers", numbers);
+  result.Set("paths", Napi::Buffer<char>::Copy(info.Env(), paths.data(), paths.size()));
+  return result;
+}
+
+/// Arguments: mount point; kind, bytes of the path, first page and pages of each step; the paths, one after the other.
+void SessionObject::preload(const Napi::CallbackInfo& info) {
+  const auto numbers = info[1].As<Napi::Uint32Array>();
+  const auto paths = info[2].As<Napi::Uint8Array>();
+  const uint32_t* at = numbers.Data();
+  std::string_view rest(reinterpret_cast<const char*>(paths.Data()), paths.ByteLength());
+  std::vector<PreloadStep> steps;
+  for (size_t i = 0; i + 4 <= numbers.ElementLength(); i += 4, at += 4) {
+    if (at[0] > static_cast<uint32_t>(AccessKind::pages) || at[1] > rest.size()) break;
+    steps.push_back({static_cast<AccessKind>(at[0]), std::string(rest.substr(0, at[1])), at[2], at[3]});
+    rest.remove_prefix(at[1]);
+  }
+  session_->preload(info[0].As<Napi::String>().Utf8Value(), std::move(steps));
+}
+
+void SessionObject::stopPreload(const Napi::CallbackInfo&) { session_->stopPreload(); }
+
 void defineSession(Napi::Env env, Napi::Object exports) {
   using Self = SessionObject;
   exports.Set("Session", Self::DefineClass(env, "Session",
                                            {
                                                Self::InstanceMethod<&Self::stats>("stats"),
                                                Self::InstanceMethod<&Self::touched>("touched"),
+                                               Self::InstanceMethod<&Self::accesses>("accesses"),
+                                               Self::InstanceMethod<&Self::preload>("preload"),
+                                               Self::InstanceMethod<&Self::stopPreload>("stopPreload"),
                                                Self::InstanceMethod<&Self::close>("close"),
                                            }));
 }

@@ -15,6 +15,9 @@ constexpr uint16_t kMaxBackground = 64;
 /// sending pages.
 constexpr size_t kLongRead = 64 << 10;
 
+/// Of the access log.
+constexpr uint64_t kPage = 4096;
+
 /// The NUL-terminated name at the front of `bytes`; empty when there is none.
 std::string_view nameIn(Bytes bytes) {
   const auto* text = reinterpret_cast<const char*>(bytes.data());
@@ -69,10 +72,13 @@ struct Operations {
       const int code = server.index_.lookup(inode, name, entry);
       if (code == ENOENT) {
         // A nodeid of 0 says that the name does not exist, and lets the kernel remember that.
+        if (server.logs(request)) server.accesses_->absent(inode.nid, name);
         out.entryValid = Server::kForever;
         return server.connection_->reply(request.header.unique, {bytesOf(out)});
       }
-      if (code != 0 || !server.index_.inode(entry.nid, inode)) return server.error(request, EIO);
+      if (code != 0) return server.error(request, EIO);
+      if (server.logs(request)) server.accesses_->name(inode.nid, name, entry.nid);
+      if (!server.index_.inode(entry.nid, inode)) return server.error(request, EIO);
     }
     out = server.entryOf(inode);
     server.connection_->reply(request.header.unique, {bytesOf(out)});
@@ -91,6 +97,7 @@ struct Operations {
     Inode inode;
     if (!server.inodeOf(request.header.nodeid, inode)) return server.error(request, ESTALE);
     if (!inode.isSymlink()) return server.error(request, EINVAL);
+    if (server.logs(request)) server.accesses_->content(AccessKind::link, inode.nid);
     const auto target = server.index_.readlink(inode);
     if (target.empty()) return server.error(request, EIO);
     server.connection_->reply(request.header.unique, {std::as_bytes(std::span(target))});
@@ -107,13 +114,17 @@ struct Operations {
     if (in.offset >= inode.size) return server.connection_->reply(request.header.unique);
     const auto length =
         static_cast<size_t>(std::min({uint64_t{in.size}, uint64_t{Server::kMaxRead}, inode.size - in.offset}));
+    if (server.logs(request)) {
+      const uint64_t first = in.offset / kPage;
+      server.accesses_->content(AccessKind::pages, inode.nid, first, (in.offset + length - 1) / kPage - first + 1);
+    }
     const auto reply = request.worker.buffer.span().first(length);
     std::vector<Server::Piece> absent;
     if (length >= kLongRead) {
       request.worker.handOver();
       if (server.sendPages(request, inode, in.offset, length)) return;
     }
-    if (!server.gather(inode, in.offset, reply, request.worker, absent)) return server.error(request, EIO);
+    if (!server.gather(request, inode, in.offset, reply, absent)) return server.error(request, EIO);
     auto& counters = server.connection_->counters;
     if (!absent.empty()) {
       ++counters.readMisses;

@@ -16,6 +16,7 @@ void Server::directory(const Request& request, bool plus) {
   Inode inode;
   if (!inodeOf(request.header.nodeid, inode)) return error(request, ESTALE);
   if (!inode.isDirectory()) return error(request, ENOTDIR);
+  if (in.offset == 0 && logs(request)) accesses_->content(AccessKind::listing, inode.nid);
   const auto reply = request.worker.buffer.span().first(std::min(in.size, kMaxRead));
   size_t used = 0;
   const int code = index_.readdir(inode, in.offset, [&](const Entry& entry, uint64_t next) {
@@ -55,7 +56,8 @@ bool Server::sendPages(const Request& request, const Inode& inode, uint64_t offs
   auto& file = *files_[run->device];
   if (run->position > file.size() || run->length > file.size() - run->position) return false;
   const uint64_t first = run->position / file.blockSize();
-  touches_->touch(run->device, first, (run->position + run->length - 1) / file.blockSize() - first + 1);
+  if (logs(request))
+    touches_->touch(run->device, first, (run->position + run->length - 1) / file.blockSize() - first + 1);
   bool sent = false;
   (void)file.hold(
       run->position, length,
@@ -77,8 +79,9 @@ bool Server::sendPages(const Request& request, const Inode& inode, uint64_t offs
   return sent;
 }
 
-bool Server::gather(const Inode& inode, uint64_t offset, std::span<std::byte> into, const Worker& worker,
+bool Server::gather(const Request& request, const Inode& inode, uint64_t offset, std::span<std::byte> into,
                     std::vector<Piece>& absent) {
+  const Worker& worker = request.worker;
   for (size_t done = 0; done < into.size();) {
     const auto run = index_.map(inode, offset + done, into.size() - done);
     if (!run || run->length == 0) return false;
@@ -94,7 +97,8 @@ bool Server::gather(const Inode& inode, uint64_t offset, std::span<std::byte> in
         auto& file = *files_[run->device];
         if (run->position > file.size() || run->length > file.size() - run->position) return false;
         const uint64_t first = run->position / file.blockSize();
-        touches_->touch(run->device, first, (run->position + run->length - 1) / file.blockSize() - first + 1);
+        if (logs(request))
+          touches_->touch(run->device, first, (run->position + run->length - 1) / file.blockSize() - first + 1);
         if (file.read(run->position, part, worker.handOver)) break;
         // Not all of it is present: block by block.
         for (size_t within = 0; within < part.size();) {

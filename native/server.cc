@@ -19,7 +19,8 @@ Server::Server(ErofsIndex index, std::vector<std::shared_ptr<BlockFile>> files, 
       files_(std::move(files)),
       connection_(std::move(connection)),
       onMiss_(std::move(onMiss)),
-      touches_(std::make_shared<TouchLog>(blocksOf(files_))) {}
+      touches_(std::make_shared<TouchLog>(blocksOf(files_))),
+      accesses_(std::make_shared<AccessLog>(index_.rootNid())) {}
 
 void Server::survey() { survey_ = index_.survey(); }
 

@@ -2,8 +2,10 @@
 // JavaScript: `handle` is called by any number of threads, and never waits for a block.
 #pragma once
 
+#include <atomic>
 #include <functional>
 
+#include "access-log.h"
 #include "connection.h"
 #include "erofs-index.h"
 #include "page-buffer.h"
@@ -57,6 +59,11 @@ class Server : public MissSink, public std::enable_shared_from_this<Server> {
 
   /// Outlives the server.
   std::shared_ptr<TouchLog> touches() const { return touches_; }
+  std::shared_ptr<AccessLog> accesses() const { return accesses_; }
+  const ErofsIndex& index() const { return index_; }
+  const std::vector<std::shared_ptr<BlockFile>>& files() const { return files_; }
+  /// What this thread asks for is asked for ahead, and not logged.
+  void preloadedBy(uint32_t thread) { preloader_ = thread; }
 
   static const char* nameOf(size_t opcode);
 
@@ -75,12 +82,13 @@ class Server : public MissSink, public std::enable_shared_from_this<Server> {
   uint64_t nodeidOf(uint64_t nid) const { return nid == index_.rootNid() ? fuse::kRootId : nid + 2; }
   fuse::Attr attributesOf(const Inode& inode) const;
   fuse::EntryOut entryOf(const Inode& inode) const;
+  bool logs(const Request& request) const { return request.header.pid != preloader_; }
   void error(const Request& request, int code) { connection_->replyError(request.header.unique, code); }
   void directory(const Request& request, bool plus);
   /// Answers a READ with pages of a cache file, when all of it lies there in one piece; false when nobody was answered.
   bool sendPages(const Request& request, const Inode& inode, uint64_t offset, size_t length);
   /// Fills `into` from what is here and lists what is not; false when the image is corrupt.
-  bool gather(const Inode& inode, uint64_t offset, std::span<std::byte> into, const Worker& worker,
+  bool gather(const Request& request, const Inode& inode, uint64_t offset, std::span<std::byte> into,
               std::vector<Piece>& absent);
   void park(const Request& request, Bytes reply, const std::vector<Piece>& absent);
 
@@ -89,6 +97,8 @@ class Server : public MissSink, public std::enable_shared_from_this<Server> {
   const std::shared_ptr<Connection> connection_;
   const MissFunction onMiss_;
   const std::shared_ptr<TouchLog> touches_;
+  const std::shared_ptr<AccessLog> accesses_;
+  std::atomic<uint32_t> preloader_ = 0;
   ErofsIndex::Survey survey_{true, true};
 };
 

@@ -78,9 +78,10 @@ class Session::Receiver {
 
 Failure Session::start(Descriptor descriptor, SessionOptions options, std::unique_ptr<Session>& out) {
   std::unique_ptr<Session> session(new Session);
-  if (auto failure = MappedFile::open(options.indexPath, session->index_)) return failure;
+  session->index_ = std::make_shared<MappedFile>();
+  if (auto failure = MappedFile::open(options.indexPath, *session->index_)) return failure;
   std::optional<ErofsIndex> index;
-  if (const char* problem = ErofsIndex::open(session->index_.bytes(), index))
+  if (const char* problem = ErofsIndex::open(session->index_->bytes(), index))
     return {EBADMSG, "read", options.indexPath + ": " + problem};
   const auto& devices = index->devices();
   if (devices.size() != options.files.size())
@@ -100,6 +101,7 @@ Failure Session::start(Descriptor descriptor, SessionOptions options, std::uniqu
   session->server_ = std::make_shared<Server>(std::move(*index), std::move(options.files), session->connection_,
                                               std::move(options.onMiss));
   session->touches_ = session->server_->touches();
+  session->accesses_ = session->server_->accesses();
   session->onEnd_ = std::move(options.onEnd);
   session->adopt_ = options.adopt;
   session->running_ = options.threads;
@@ -126,14 +128,45 @@ void Session::serve() {
 }
 
 void Session::finish() {
+  stopPreload();
   connection_->end(EIO);
   server_->abandon();
-  server_.reset();
-  index_ = {};
+  {
+    const std::lock_guard lock(alive_);
+    accesses_->resolve(server_->index());
+    server_.reset();
+    index_.reset();
+  }
   onEnd_(reason_, message_);
 }
 
+std::vector<Access> Session::accesses() {
+  {
+    const std::lock_guard lock(alive_);
+    if (server_) accesses_->resolve(server_->index());
+  }
+  return accesses_->entries();
+}
+
+void Session::preload(std::string mountpoint, std::vector<PreloadStep> steps) {
+  const std::lock_guard lock(alive_);
+  if (!server_ || preloader_) return;
+  preloader_ = std::make_shared<Preloader>(
+      PreloadTarget{index_, server_->index(), server_->files(), connection_, std::move(mountpoint)}, std::move(steps));
+  preloader_->start([server = server_](uint32_t thread) { server->preloadedBy(thread); });
+}
+
+std::shared_ptr<Preloader> Session::preloader() {
+  const std::lock_guard lock(alive_);
+  return preloader_;
+}
+
+void Session::stopPreload() {
+  if (const auto preloader = this->preloader()) preloader->requestStop();
+}
+
 void Session::requestStop() {
+  stopPreload();
   stopping_ = true;
   const uint64_t one = 1;
   (void)!write(wake_.get(), &one, sizeof one);

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "mapped-file.h"
+#include "preloader.h"
 #include "server.h"
 
 namespace orca {
@@ -41,6 +42,12 @@ class Session {
   Connection& connection() { return *connection_; }
   /// In the order of their first touch; also when the session has ended.
   std::vector<Touch> touched() { return touches_->entries(); }
+  std::vector<Access> accesses();
+  /// Walks these steps through the mount, on a thread of its own. Once.
+  void preload(std::string mountpoint, std::vector<PreloadStep> steps);
+  void stopPreload();
+  /// Null before preload().
+  std::shared_ptr<Preloader> preloader();
 
  private:
   class Receiver;
@@ -50,9 +57,12 @@ class Session {
 
   std::shared_ptr<Connection> connection_;
   std::shared_ptr<TouchLog> touches_;
-  /// What the threads need; released when they have ended.
-  MappedFile index_;
+  std::shared_ptr<AccessLog> accesses_;
+  /// Guards the three below against the end of the threads, which releases the first two.
+  std::mutex alive_;
+  std::shared_ptr<MappedFile> index_;
   std::shared_ptr<Server> server_;
+  std::shared_ptr<Preloader> preloader_;
   std::function<void(EndReason, std::string)> onEnd_;
   bool adopt_ = false;
   Descriptor wake_;

@@ -4,7 +4,7 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const native = dirname(dirname(fileURLToPath(import.meta.url)));
-const apart = /^(addon.*|main-thread|session|worker-pool|sys|fusermount|inflater)\.cc$/;
+const apart = /^(addon.*|main-thread|preloader|session|worker-pool|sys|fusermount|inflater)\.cc$/;
 
 export const coreSources = readdirSync(native)
   .filter((name) => name.endsWith('.cc') && !apart.test(name))

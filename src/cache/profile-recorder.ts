@@ -2,7 +2,7 @@
  * Keeps the startup profile of one mount: when what it runs has just started, when its start is over, and at its end,
  * so that a process that is killed loses little. All of that is one run.
  */
-import type { Touch } from '../native/addon.js';
+import type { Access, Touch } from '../native/addon.js';
 import type { AddedRun, ProfileStore } from './profile-store.js';
 import { STARTUP_MS, StartupProfile } from './startup-profile.js';
 
@@ -17,6 +17,9 @@ export interface RecordedMount {
   /** diffIDs of its devices. */
   layers: readonly string[];
   touched(): Touch[];
+  accesses(): Access[];
+  /** What was walked through the mount ahead, if anything was. */
+  preloaded(): StartupProfile | undefined;
 }
 
 export class ProfileRecorder {
@@ -27,7 +30,7 @@ export class ProfileRecorder {
   #look = FIRST_LOOK_MS;
   #saving: Promise<void> = Promise.resolve();
   #added: AddedRun | undefined;
-  #entries = 0;
+  #size = 0;
   #over = false;
 
   constructor(store: ProfileStore, mount: RecordedMount) {
@@ -50,14 +53,16 @@ export class ProfileRecorder {
   }
 
   async #save(): Promise<void> {
-    const run = StartupProfile.record(this.#mount.touched(), this.#mount.layers);
-    const blocks = run.entries.reduce((sum, { count }) => sum + count, 0);
-    if (blocks === this.#entries) return;
-    const isFirst = this.#entries === 0;
-    this.#entries = blocks;
+    const { layers, manifestDigest } = this.#mount;
+    const seen = StartupProfile.record(this.#mount.touched(), layers, this.#mount.accesses());
+    if (seen.size === this.#size) return;
+    const isFirst = this.#size === 0;
+    this.#size = seen.size;
     // A run that others have been merged with since stays as it is.
     if (!isFirst && this.#added === undefined) return;
-    this.#added = await this.#store.add(this.#mount.manifestDigest, run, this.#added);
+    const preloaded = this.#mount.preloaded();
+    const run = preloaded === undefined ? seen : seen.withReplayed(preloaded);
+    this.#added = await this.#store.add(manifestDigest, run, this.#added);
   }
 
   #later(delay: number): void {
@@ -66,7 +71,7 @@ export class ProfileRecorder {
   }
 
   async #lookForStart(): Promise<void> {
-    const [first] = this.#mount.touched();
+    const [first] = this.#mount.accesses();
     if (first === undefined) {
       this.#look = Math.min(LONGEST_LOOK_MS, this.#look * 2);
       return this.#later(this.#look);

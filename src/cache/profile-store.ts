@@ -5,7 +5,8 @@ import { parseDigest } from '../oci/digest.js';
 import { replaceFile } from '../oci/durable-file.js';
 import type { LayerLease } from './block-cache.js';
 import type { FetchScheduler } from './fetch-scheduler.js';
-import { MAX_PROFILE_BYTES, MAX_RUNS, StartupProfile } from './startup-profile.js';
+import { joined } from './profile-extents.js';
+import { MAX_PROFILE_BYTES, MAX_RUNS, type ProfileEntry, StartupProfile } from './startup-profile.js';
 
 /** Ranges that wait for the scheduler at once: enough to keep it busy, few enough to stop quickly. */
 const RANGES_AHEAD = 32;
@@ -51,14 +52,20 @@ export class ProfileStore {
       earlier !== undefined && Buffer.from(earlier.encoded).equals(found?.encode() ?? Buffer.of());
     if (earlier !== undefined && !isLast) return undefined;
     const known = earlier === undefined ? found : earlier.before;
-    if (run.entries.length === 0 || known?.runs === MAX_RUNS) return undefined;
+    if (run.size === 0 || known?.runs === MAX_RUNS) return undefined;
     const encoded = (known?.merge(run) ?? run).encode();
+    const kept = await this.write(manifestDigest, encoded);
+    return kept ? { before: known, encoded } : undefined;
+  }
+
+  /** Keeps a profile in place of what is known of the image; false when there is no room for it. */
+  async write(manifestDigest: string, encoded: Uint8Array): Promise<boolean> {
     try {
       await mkdir(this.#directory, { recursive: true, mode: 0o700 });
       await replaceFile(this.#path(manifestDigest), encoded);
-      return { before: known, encoded };
+      return true;
     } catch {
-      return undefined;
+      return false;
     }
   }
 
@@ -80,7 +87,7 @@ export async function prefetchProfile(
 ): Promise<void> {
   const layers = new Map(leases.map(({ layer }) => [layer.digests.diffID, layer]));
   const ahead = new Set<Promise<void>>();
-  for (const { diffID, block, count } of ranges(profile, leases[0]?.layer.digests.blockSize ?? 1)) {
+  for (const { diffID, first: block, count } of ranges(profile, leases[0]?.layer.digests.blockSize ?? 1)) {
     const layer = layers.get(diffID);
     if (layer === undefined || block >= layer.digests.count) continue;
     if (signal?.aborted) break;
@@ -98,22 +105,19 @@ export async function prefetchProfile(
 function* ranges(
   profile: StartupProfile,
   blockSize: number,
-): Generator<{ diffID: string; block: number; count: number }> {
+): Generator<{ diffID: string; first: number; count: number }> {
   const most = Math.max(1, Math.floor(SORTED_BYTES / blockSize));
-  let window: { layer: number; block: number; count: number }[] = [];
+  let window: ProfileEntry[] = [];
   let size = 0;
   const flush = () => {
-    const sorted = window.sort((a, b) => a.layer - b.layer || a.block - b.block);
-    const joined: typeof window = [];
-    for (const range of sorted) {
-      const last = joined.at(-1);
-      if (last?.layer === range.layer && range.block <= last.block + last.count)
-        last.count = Math.max(last.count, range.block + range.count - last.block);
-      else joined.push({ ...range });
-    }
+    const sorted = window.toSorted((a, b) => a.layer - b.layer || a.first - b.first);
     window = [];
     size = 0;
-    return joined.map(({ layer, block, count }) => ({ diffID: profile.layers[layer]!, block, count }));
+    const neighbours = joined(
+      sorted.map((entry) => ({ ...entry, seen: 1 })),
+      ({ layer }) => layer,
+    );
+    return neighbours.map(({ layer, first, count }) => ({ diffID: profile.layers[layer]!, first, count }));
   };
   for (const entry of profile.entries) {
     window.push(entry);

@@ -2,6 +2,7 @@
 import { resolve } from 'node:path';
 import type { MountInfo } from '../daemon/api.js';
 import type { DaemonClient } from '../daemon/client.js';
+import type { MountSettings } from '../mount/mount.js';
 import type { ImageRequest } from '../mount/open-image.js';
 import { surprises } from '../mount/source-choice.js';
 import { log } from '../telemetry/logger.js';
@@ -43,7 +44,7 @@ export async function chosenDaemon(choice: DaemonChoice): Promise<DaemonClient |
 export async function mountByDaemon(
   client: DaemonClient,
   id: string,
-  request: ImageRequest & { mountpoint: string; container?: string },
+  request: ImageRequest & MountSettings & { mountpoint: string; container?: string },
   signal?: AbortSignal,
 ): Promise<MountInfo> {
   const { store, credentials, registry, mountpoint } = request;

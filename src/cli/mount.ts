@@ -6,9 +6,10 @@ import { entryOf } from '../installation.js';
 import { addDaemonChoice } from './daemon-options.js';
 import { guarded } from './failure.js';
 import { addImageOptions, IMAGE_ARGUMENT, type ImageOptions, imageRequestOf } from './image-options.js';
+import { addMountOptions, type MountOptions, mountSettingsOf } from './mount-options.js';
 import { addLogOptions, applyLogOptions, configured, logOptionsOf, runDirectoryOption } from './options.js';
 
-export interface MountCommandOptions extends ImageOptions {
+export interface MountCommandOptions extends ImageOptions, MountOptions {
   runDir: string;
   socket?: string;
   daemon?: boolean;
@@ -29,6 +30,7 @@ export function addMountCommand(program: Command): Command {
     .option('--log-file <file>', 'log of the background process (default: in the run directory)')
     .addOption(runDirectoryOption());
   addImageOptions(command);
+  addMountOptions(command);
   addDaemonChoice(command);
   addLogOptions(command);
   command.action(
@@ -81,5 +83,6 @@ export async function mountInBackground(
 
 async function mountRequestOf(image: string, mountpoint: string, settings: MountCommandOptions) {
   const { cache, cacheSize, runDir } = settings;
-  return { ...(await imageRequestOf(image, settings)), cache, cacheSize, runDir, mountpoint };
+  const request = { ...(await imageRequestOf(image, settings)), ...mountSettingsOf(settings) };
+  return { ...request, cache, cacheSize, runDir, mountpoint };
 }

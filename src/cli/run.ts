@@ -5,9 +5,10 @@ import type { MountedImage } from '../runtime/container.js';
 import { addDaemonChoice } from './daemon-options.js';
 import { EXIT_RUN_FAILURE, reportFailure } from './failure.js';
 import { addImageOptions, IMAGE_ARGUMENT, type ImageOptions, imageRequestOf } from './image-options.js';
+import { addMountOptions, type MountOptions, mountSettingsOf } from './mount-options.js';
 import { addLogOptions, applyLogOptions, configured, runDirectoryOption } from './options.js';
 
-interface RunCommandOptions extends ImageOptions {
+interface RunCommandOptions extends ImageOptions, MountOptions {
   runDir: string;
   socket?: string;
   daemon?: boolean;
@@ -50,6 +51,7 @@ export function addRunCommand(program: Command): void {
     )
     .addOption(runDirectoryOption());
   addImageOptions(command);
+  addMountOptions(command);
   addDaemonChoice(command);
   addLogOptions(command);
   command.action(async (image: string, args: string[], options: RunCommandOptions) => {
@@ -73,7 +75,8 @@ async function run(image: string, args: string[], options: RunCommandOptions): P
     import('./daemon-mount.js'),
   ]);
   const { cache, cacheSize } = options;
-  const [request, daemon] = await Promise.all([imageRequestOf(image, options), chosenDaemon(options)]);
+  const [source, daemon] = await Promise.all([imageRequestOf(image, options), chosenDaemon(options)]);
+  const request = { ...source, ...mountSettingsOf(options) };
   const mountImage = async (mountpoint: string, signal: AbortSignal): Promise<MountedImage> => {
     if (daemon === undefined) {
       const { mountRequested } = await import('../mount/image-mount.js');

@@ -19,7 +19,7 @@
  * A failure is { error: ErrorBody } with a status of its family. Streams are lines of JSON (application/x-ndjson).
  */
 import type { FetchStats } from '../cache/fetch-stats.js';
-import type { LayerSourceStats } from '../mount/mount.js';
+import type { LayerSourceStats, MountSettings } from '../mount/mount.js';
 import type { ImageRequest } from '../mount/open-image.js';
 import type { ImageConfig } from '../oci/image-config.js';
 import type { PassedOver } from '../source/registry-transports.js';
@@ -36,7 +36,7 @@ export interface ImageOrder extends ImageRequest {
   environment?: Record<string, string>;
 }
 
-export interface MountRequest extends ImageOrder {
+export interface MountRequest extends ImageOrder, MountSettings {
   mountpoint: string;
   /** The mount belongs to the container of this directory, and goes when its lock is no longer held. */
   container?: string;

@@ -113,6 +113,7 @@ export class Mounts {
         sources,
         cache: this.#cache,
         mountpoint,
+        preload: request.preload,
         onDescriptor: (fd) => this.#hold(id, fd),
       });
       await saved;

@@ -138,9 +138,10 @@ function idOf(request: FastifyRequest): string {
 
 function mountRequest(body: unknown): MountRequest {
   const object = objectOf(body);
-  const { mountpoint, container } = object;
+  const { mountpoint, container, preload } = object;
   if (!isPath(mountpoint)) throw invalid('mountpoint has to be an absolute path');
   if (container !== undefined && !isPath(container)) throw invalid('container has to be an absolute path');
+  if (preload !== undefined && typeof preload !== 'boolean') throw invalid('preload has to be true or false');
   return { ...imageOrder(object), mountpoint, ...(container !== undefined && { container }) };
 }
 

@@ -9,6 +9,7 @@ import { statfs } from 'node:fs/promises';
 import type { BlockCache, LayerLease } from '../cache/block-cache.js';
 import { ProfileRecorder } from '../cache/profile-recorder.js';
 import { prefetchProfile } from '../cache/profile-store.js';
+import type { StartupProfile } from '../cache/startup-profile.js';
 import { addon, type Session, type SessionStats, type Touch } from '../native/addon.js';
 import type { RemoteImage } from '../source/remote-image.js';
 import type { Source, SourceKind } from '../source/source.js';
@@ -23,7 +24,13 @@ import { raiseReadAhead } from './read-ahead.js';
 /** KiB; more than 1 MiB is no faster. */
 const READ_AHEAD = 1024;
 
-export interface MountOptions {
+/** How a mount starts; plain JSON. */
+export interface MountSettings {
+  /** Walk what containers of the image asked for earlier through the mount, before they ask again; default true. */
+  preload?: boolean | undefined;
+}
+
+export interface MountOptions extends MountSettings {
   image: RemoteImage;
   /** Where absent blocks come from, in order of preference. */
   sources: readonly Source[];
@@ -118,6 +125,7 @@ export class Mount {
   readonly #leases: readonly LayerLease[];
   readonly #ending = new AbortController();
   readonly #recorder: ProfileRecorder | undefined;
+  #preloaded: StartupProfile | undefined;
   #readAhead: number | undefined;
 
   private constructor(
@@ -142,13 +150,15 @@ export class Mount {
       },
       onEnd: (reason, message) => resolve({ reason, message }),
     });
-    const { profile = !adopt, cache, image } = options;
+    const { profile = !adopt, preload = true, cache, image } = options;
     if (profile) {
-      void this.#replay(cache, image.manifestDigest);
+      void this.#replay(cache, image.manifestDigest, preload);
       this.#recorder = new ProfileRecorder(cache.profiles, {
         manifestDigest: image.manifestDigest,
         layers: leases.map(({ layer }) => layer.digests.diffID),
         touched: () => this.#session.touched(),
+        accesses: () => this.#session.accesses(),
+        preloaded: () => this.#preloaded,
       });
     }
     this.ended = promise.then(async (end) => {
@@ -160,9 +170,19 @@ export class Mount {
     });
   }
 
-  async #replay({ profiles, scheduler }: BlockCache, manifestDigest: string): Promise<void> {
-    const known = await profiles.read(manifestDigest);
-    if (known !== undefined) await prefetchProfile(scheduler, this.#leases, known, this.#ending.signal);
+  async #replay(
+    { profiles, scheduler }: BlockCache,
+    manifestDigest: string,
+    preload: boolean,
+  ): Promise<void> {
+    const known = (await profiles.read(manifestDigest))?.usual();
+    if (known === undefined || this.ending) return;
+    const prefetched = prefetchProfile(scheduler, this.#leases, known, this.#ending.signal);
+    if (preload) {
+      this.#preloaded = known;
+      this.#session.preload(this.mountpoint, known.steps);
+    }
+    await prefetched;
   }
 
   /** Keeps the startup profile as it is by now: for a process that is about to leave its mounts to another. */
@@ -261,6 +281,7 @@ export class Mount {
    * any more. Throws MountError BUSY.
    */
   async unmount(options: { lazy?: boolean } = {}): Promise<void> {
+    this.#session.stopPreload();
     detach(this.mountpoint, options.lazy ?? false);
     if (!options.lazy) await this.ended;
   }

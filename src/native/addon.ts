@@ -4,10 +4,13 @@
  *
  * A failed system call throws (or rejects with) an Error that has `code` ('ENOSPC'), `errno` (28) and `syscall`.
  */
+import type { Access, PathAccess } from './access.js';
 import { binding } from './binding.js';
 import { BlockFile as CheckedBlockFile } from './block-file.js';
 import { checkBytes, checkInteger, checkOptions, checkString, checkText, MAX_INT } from './check.js';
 import { Session as CheckedSession } from './session.js';
+
+export type { Access, AccessKind, PathAccess } from './access.js';
 
 /** Cumulative counters of a session, since it was attached. */
 export interface SessionStats {
@@ -22,6 +25,8 @@ export interface SessionStats {
   readsWaiting: number;
   /** Replies with an errno, by its name; ENOSYS, ENOENT and ENODATA are no errors and not counted. */
   errors: Record<string, number>;
+  /** Of a preload, once there is one: steps taken, pages asked for, and steps that the image did not allow. */
+  preload?: { taken: number; pages: number; passedOver: number };
 }
 
 export interface BlockFileOptions {
@@ -127,6 +132,18 @@ export interface Session {
   stats(): SessionStats;
   /** The blocks that READs have touched, in the order of their first touch (the first 65536); also after the end. */
   touched(): Touch[];
+  /**
+   * What was asked for in the 30 s after the first access, in its order (the first 65536); also after the end. What a
+   * preload asked for is neither here nor in `touched`.
+   */
+  accesses(): Access[];
+  /**
+   * Walks these through the mount at `mountpoint`, on a thread of its own, so that the kernel has them; pages as their
+   * blocks arrive in the cache. Paths may be anything. Ends by itself, at the latest after 30 s. Only the first call counts.
+   */
+  preload(mountpoint: string, steps: readonly PathAccess[]): void;
+  /** Ends the walk; it lets go of the mount as soon as the request that it may have under way is answered. */
+  stopPreload(): void;
   /** Stops serving and closes the descriptor; pending READs get EIO. Resolves when the threads have ended. */
   close(): Promise<void>;
 }

@@ -28,6 +28,9 @@ export interface NativeBlockFile {
 export interface NativeSession {
   stats(): SessionStats;
   touched(): Uint32Array;
+  accesses(): { numbers: Uint32Array; paths: Uint8Array };
+  preload(mountpoint: string, numbers: Uint32Array, paths: Uint8Array): void;
+  stopPreload(): void;
   /** Only asks; onEnd tells when the threads have ended. */
   close(): void;
 }

@@ -1,9 +1,10 @@
 /** The checked side of the native Session; its contract stands at the interface in addon.ts. */
 import { constants } from 'node:os';
+import { ACCESS_KINDS, type Access, type PathAccess } from './access.js';
 import type { Session as SessionContract, SessionOptions, SessionStats, Touch } from './addon.js';
 import { binding, type NativeSession } from './binding.js';
 import { BlockFile } from './block-file.js';
-import { checkFunction, checkInteger, checkOptions, checkText, MAX_INT } from './check.js';
+import { checkFunction, checkInteger, checkOptions, checkString, checkText, MAX_INT } from './check.js';
 
 const DEFAULT_THREADS = 2;
 const MAX_THREADS = 64;
@@ -55,6 +56,34 @@ export class Session implements SessionContract {
       block: raw[index * 3 + 1]!,
       time: raw[index * 3 + 2]!,
     }));
+  }
+
+  accesses(): Access[] {
+    const { numbers, paths } = this.#native.accesses();
+    const bytes = Buffer.from(paths.buffer, paths.byteOffset, paths.length);
+    let at = 0;
+    return Array.from({ length: numbers.length / 5 }, (_, index) => {
+      const [kind, length, first, count, time] = numbers.subarray(index * 5, index * 5 + 5);
+      const path = bytes.toString('latin1', at, at + length!);
+      at += length!;
+      return { kind: ACCESS_KINDS[kind!]!, path, first: first!, count: count!, time: time! };
+    });
+  }
+
+  preload(mountpoint: string, steps: readonly PathAccess[]): void {
+    checkText(mountpoint, 'mountpoint');
+    const numbers = new Uint32Array(steps.length * 4);
+    for (const [index, { kind, path, first, count }] of steps.entries()) {
+      checkString(path, 'path');
+      checkInteger(first, 'first', 0, 0xffffffff);
+      checkInteger(count, 'count', 1, 0xffffffff);
+      numbers.set([ACCESS_KINDS.indexOf(kind), path.length, first, count], index * 4);
+    }
+    this.#native.preload(mountpoint, numbers, Buffer.from(steps.map(({ path }) => path).join(''), 'latin1'));
+  }
+
+  stopPreload(): void {
+    this.#native.stopPreload();
   }
 
   close(): Promise<void> {

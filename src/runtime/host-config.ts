@@ -22,6 +22,8 @@ export interface HostConfig {
   transports?: TransportKind[];
   /** Milliseconds. */
   wait?: number;
+  /** Walk startup profiles through mounts. */
+  preload?: boolean;
   /** `host[:port]`. */
   insecureRegistries: string[];
   /** PEM file of CAs that every registry is trusted by. */
@@ -69,6 +71,7 @@ export async function parseHostConfig(text: string, file: string): Promise<HostC
     'run-dir': (key) => assign(config, 'runDir', fields.string(key)),
     'cache-size': (key) => assign(config, 'cacheSize', fields.parsed(key, parseSize, 'a size such as "20G"')),
     wait: (key) => assign(config, 'wait', fields.parsed(key, parseDuration, 'a time such as "90s"')),
+    preload: (key) => assign(config, 'preload', fields.boolean(key)),
     transports: (key) => assign(config, 'transports', fields.transports(key)),
     'insecure-registries': (key) => config.insecureRegistries.push(...fields.strings(key)),
     'registry-ca': (key) => assign(config, 'registryCa', fields.string(key)),

@@ -16,6 +16,7 @@ cache = "/srv/cache"
 cache-size = "20G"
 run-dir = "/srv/run"
 wait = "90s"
+preload = false
 transports = ["smb", "https"]
 insecure-registries = ["one:5000"]
 registry-ca = "/etc/ssl/own.pem"
@@ -36,6 +37,7 @@ mirrors = ["http://three", "http://four"]
     cacheSize: 20 * 2 ** 30,
     runDir: '/srv/run',
     wait: 90_000,
+    preload: false,
     transports: ['smb', 'https'],
     insecureRegistries: ['one:5000', 'two.example:5000'],
     registryCa: '/etc/ssl/own.pem',
