@@ -222,7 +222,7 @@ export class BlockCache {
     const state = this.stateOf(source);
     let found = layer.sources.find((known) => known.state === state);
     if (found === undefined) {
-      found = new LayerSource(state, layer.digests.diffID, layer.digests.size);
+      found = new LayerSource(state, layer.digests);
       layer.sources.push(found);
     }
     users.set(found, (users.get(found) ?? 0) + 1);

@@ -1,5 +1,7 @@
 /** The end of a wanted block: verified, in its block file, and its readers answered; or EIO for them and a log line. */
 import { constants } from 'node:os';
+import type { PutResult } from '../native/addon.js';
+import type { CachedLayer } from './cached-layer.js';
 import type { FetchLog } from './fetch-log.js';
 import { FetchMeter } from './fetch-meter.js';
 import type { FetchStats } from './fetch-stats.js';
@@ -37,7 +39,7 @@ export class BlockDelivery {
     const askedAgain: number[] = [];
     let wrong = new Set<number>();
     try {
-      const result = await layer.blockFile.putRun(first, bytes, layer.digests.range(first, run.length));
+      const result = await putRun(layer, first, run.length, bytes);
       wrong = new Set(result.wrong);
       if (result.error !== undefined) {
         this.#stats.blocksUncached += run.filter(
@@ -125,4 +127,22 @@ export class BlockDelivery {
       written();
     }
   }
+}
+
+/** Blocks of a layer with a chunk map were verified by their source: LayerSource takes them from no other. */
+async function putRun(
+  { blockFile, digests }: CachedLayer,
+  first: number,
+  count: number,
+  bytes: Uint8Array,
+): Promise<PutResult> {
+  if (digests.chunkMap === undefined) return blockFile.putRun(first, bytes, digests.range(first, count));
+  const result: PutResult = { wrong: [] };
+  for (let index = 0; index < count; index++) {
+    const block = bytes.subarray(index * digests.blockSize, (index + 1) * digests.blockSize);
+    await blockFile.put(first + index, block).catch((error: NodeJS.ErrnoException) => {
+      result.error ??= error;
+    });
+  }
+  return result;
 }

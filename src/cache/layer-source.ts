@@ -1,4 +1,5 @@
 /** One layer as one source has it: opened at the first read, and again after a read that failed. */
+import type { BlockDigests } from '../layer/block-digests.js';
 import { type LayerHandle, SourceError } from '../source/source.js';
 import { Histogram } from '../telemetry/histogram.js';
 import type { SourceFailure, SourceState } from './source-state.js';
@@ -26,17 +27,15 @@ export class LayerSource {
   avoidUntil = 0;
   /** Why the source was last of no use for this layer. */
   lastProblem: SourceFailure | undefined;
-  readonly #diffID: string;
-  readonly #size: number;
+  readonly #digests: BlockDigests;
   #open: OpenLayer | undefined;
   #damaged = 0;
   readonly #lenders = new WeakMap<Uint8Array, LayerHandle>();
 
-  constructor(state: SourceState, diffID: string, size: number) {
+  constructor(state: SourceState, digests: BlockDigests) {
     this.state = state;
-    this.#diffID = diffID;
-    this.#size = size;
-    state.use(diffID);
+    this.#digests = digests;
+    state.use(digests.diffID);
   }
 
   async read(offset: number, length: number, signal: AbortSignal): Promise<Uint8Array> {
@@ -70,7 +69,7 @@ export class LayerSource {
   }
 
   close(): void {
-    this.state.leave(this.#diffID);
+    this.state.leave(this.#digests.diffID);
     if (this.#open !== undefined) this.#discard(this.#open);
   }
 
@@ -82,13 +81,15 @@ export class LayerSource {
   }
 
   async #openHandle(signal: AbortSignal): Promise<LayerHandle> {
-    const handle = await this.state.source.openLayer(this.#diffID, signal);
-    if (handle.size === this.#size) return handle;
+    const { diffID, size, chunkMap } = this.#digests;
+    const { source } = this.state;
+    const handle = await source.openLayer(diffID, signal);
+    // Without digests of blocks, nobody would notice what is wrong.
+    const isVerified = chunkMap === undefined || handle.verifiedBy === chunkMap;
+    if (handle.size === size && isVerified) return handle;
     await handle.close();
-    throw new SourceError(
-      'CORRUPT',
-      `layer ${this.#diffID} has ${handle.size} bytes at ${this.state.source.location}, not ${this.#size}`,
-    );
+    const what = isVerified ? `${handle.size} bytes, not ${size}` : 'not the chunks of the image';
+    throw new SourceError('CORRUPT', `layer ${diffID} has ${what} at ${source.location}`);
   }
 
   #discard(open: OpenLayer): void {

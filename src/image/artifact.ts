@@ -14,6 +14,8 @@ export const IMAGE_INDEX_TYPE = 'application/vnd.orca.image-index.v1+erofs';
 export const BLOCK_DIGESTS_TYPE = 'application/vnd.orca.block-digests.v1';
 export const LAYER_RECIPE_TYPE = 'application/vnd.orca.layer-recipe.v1';
 export const CHECKPOINTS_TYPE = 'application/vnd.orca.inflate-checkpoints.v1';
+/** In the place of checkpoints. */
+export const CHUNK_MAP_TYPE = 'application/vnd.orca.chunk-map.v1';
 const DIFF_ID_ANNOTATION = 'dev.orca.layer.diffid';
 const BLOB_ANNOTATION = 'dev.orca.layer.blob';
 
@@ -33,6 +35,7 @@ export interface LayerDigests {
 export interface BlobCheckpoints {
   /** Of the compressed layer. */
   blob: string;
+  /** Of media type CHUNK_MAP_TYPE, or else CHECKPOINTS_TYPE. */
   descriptor: Descriptor;
 }
 
@@ -64,7 +67,7 @@ export function encodeTeleportArtifact(artifact: TeleportArtifact): Uint8Array {
         annotations: { [DIFF_ID_ANNOTATION]: diffID },
       })),
       ...(artifact.checkpoints ?? []).map(({ blob, descriptor }) => ({
-        ...plain(descriptor, CHECKPOINTS_TYPE),
+        ...plain(descriptor, descriptor.mediaType === CHUNK_MAP_TYPE ? CHUNK_MAP_TYPE : CHECKPOINTS_TYPE),
         annotations: { [BLOB_ANNOTATION]: blob },
       })),
     ],
@@ -95,10 +98,10 @@ export function parseTeleportArtifact(bytes: Uint8Array, what = 'teleport artifa
   }
   checkCap(imageIndex, MAX_IMAGE_INDEX_BYTES, what);
 
-  const documents = (mediaType: string, annotation: string, cap: number) => {
+  const documents = (mediaTypes: readonly string[], annotation: string, cap: number) => {
     const found = new Map<string, Descriptor>();
     for (const descriptor of manifest.layers) {
-      if (descriptor.mediaType !== mediaType) continue;
+      if (!mediaTypes.includes(descriptor.mediaType)) continue;
       const about = descriptor.annotations?.[annotation] ?? '';
       if (!isDigest(about) || !about.startsWith('sha256:')) {
         throw invalid(`${annotation} ${printable(about)} is not a sha256 digest`);
@@ -110,13 +113,13 @@ export function parseTeleportArtifact(bytes: Uint8Array, what = 'teleport artifa
     return [...found];
   };
   const ofLayers = (mediaType: string, cap: number): LayerDigests[] =>
-    documents(mediaType, DIFF_ID_ANNOTATION, cap).map(([diffID, descriptor]) => ({ diffID, descriptor }));
+    documents([mediaType], DIFF_ID_ANNOTATION, cap).map(([diffID, descriptor]) => ({ diffID, descriptor }));
   return {
     subject: manifest.subject,
     imageIndex,
     digests: ofLayers(BLOCK_DIGESTS_TYPE, MAX_BLOCK_DIGESTS_BYTES),
     recipes: ofLayers(LAYER_RECIPE_TYPE, MAX_RECIPE_BYTES),
-    checkpoints: documents(CHECKPOINTS_TYPE, BLOB_ANNOTATION, MAX_CHECKPOINTS_BYTES).map(
+    checkpoints: documents([CHECKPOINTS_TYPE, CHUNK_MAP_TYPE], BLOB_ANNOTATION, MAX_CHECKPOINTS_BYTES).map(
       ([blob, descriptor]) => ({ blob, descriptor }),
     ),
   };

@@ -13,6 +13,8 @@ const FORMAT: DocumentFormat = {
   some: 'block digests',
   none: 'these are no block digests',
 };
+/** Of a layer whose blocks have no digests: the sha256 of its chunk map stands in their place. */
+const CHUNKED_FORMAT: DocumentFormat = { ...FORMAT, version: 2 };
 const DIGEST_SIZE = 32;
 const DIFF_ID = /^sha256:[0-9a-f]{64}$/;
 
@@ -34,29 +36,40 @@ export class BlockDigests {
   readonly size: number;
   /** Number of blocks; the last one may be short. */
   readonly count: number;
+  /** `sha256:…` of the chunk map (chunk-map.ts) by which a source verifies the layer; then no block has a digest. */
+  readonly chunkMap: string | undefined;
   readonly #digests: Uint8Array;
 
   /** `digests` is the sha256 of each block, one after the other. Throws RangeError for what does not fit. */
-  constructor(fields: { diffID: string; blockSize: number; size: number; digests: Uint8Array }) {
+  constructor(
+    fields: { diffID: string; blockSize: number; size: number } & (
+      | { digests: Uint8Array }
+      | { chunkMap: string }
+    ),
+  ) {
     this.diffID = fields.diffID;
     this.blockSize = fields.blockSize;
     this.size = fields.size;
     this.count = Math.ceil(fields.size / fields.blockSize);
-    this.#digests = fields.digests;
+    this.chunkMap = 'chunkMap' in fields ? fields.chunkMap : undefined;
+    this.#digests = 'digests' in fields ? fields.digests : new Uint8Array();
     if (
       !DIFF_ID.test(this.diffID) ||
       !isBlockSize(this.blockSize) ||
       !Number.isSafeInteger(this.size) ||
       this.size <= 0 ||
-      this.#digests.length !== this.count * DIGEST_SIZE
+      (this.chunkMap === undefined
+        ? this.#digests.length !== this.count * DIGEST_SIZE
+        : !DIFF_ID.test(this.chunkMap))
     ) {
       throw new RangeError(`block digests of ${this.diffID} that contradict themselves`);
     }
   }
 
-  /** The sha256 of block `index`, 32 bytes. */
+  /** The sha256 of block `index`, 32 bytes. RangeError of a layer with a chunk map. */
   digest(index: number): Uint8Array {
     this.#checkIndex(index);
+    this.#checkDigests();
     return this.#digests.subarray(index * DIGEST_SIZE, (index + 1) * DIGEST_SIZE);
   }
 
@@ -64,6 +77,7 @@ export class BlockDigests {
   range(first: number, count: number): Uint8Array {
     this.#checkIndex(first);
     this.#checkIndex(first + count - 1);
+    this.#checkDigests();
     return this.#digests.subarray(first * DIGEST_SIZE, (first + count) * DIGEST_SIZE);
   }
 
@@ -73,9 +87,9 @@ export class BlockDigests {
     return Math.min(this.blockSize, this.size - index * this.blockSize);
   }
 
-  /** Whether `bytes` are exactly block `index`. */
+  /** Whether `bytes` are exactly block `index`, as far as that can be known: never of a layer with a chunk map. */
   verify(index: number, bytes: Uint8Array): boolean {
-    if (bytes.length !== this.length(index)) return false;
+    if (bytes.length !== this.length(index) || this.chunkMap !== undefined) return false;
     return createHash('sha256').update(bytes).digest().equals(this.digest(index));
   }
 
@@ -85,27 +99,39 @@ export class BlockDigests {
     }
   }
 
+  #checkDigests(): void {
+    if (this.chunkMap !== undefined) throw new RangeError(`layer ${this.diffID} has no digests of blocks`);
+  }
+
   encode(): Uint8Array {
-    const bytes = Buffer.alloc(HEADER_SIZE + this.#digests.length);
-    bytes.write(FORMAT.magic, OFFSETS.magic, 'latin1');
-    bytes.writeUInt32LE(FORMAT.version, OFFSETS.version);
+    const digests = this.chunkMap === undefined ? this.#digests : rawDigest(this.chunkMap);
+    const { magic, version } = this.chunkMap === undefined ? FORMAT : CHUNKED_FORMAT;
+    const bytes = Buffer.alloc(HEADER_SIZE + digests.length);
+    bytes.write(magic, OFFSETS.magic, 'latin1');
+    bytes.writeUInt32LE(version, OFFSETS.version);
     bytes.writeUInt32LE(this.blockSize, OFFSETS.blockSize);
     bytes.writeBigUInt64LE(BigInt(this.size), OFFSETS.size);
-    bytes.write(this.diffID.slice('sha256:'.length), OFFSETS.diffID, 'hex');
-    bytes.set(this.#digests, HEADER_SIZE);
+    bytes.set(rawDigest(this.diffID), OFFSETS.diffID);
+    bytes.set(digests, HEADER_SIZE);
     return bytes;
   }
 
   /** Throws LayerError CORRUPT. */
   static decode(encoded: Uint8Array): BlockDigests {
-    return decodeDocument(encoded, FORMAT, (bytes) => {
+    const isChunked = encoded[OFFSETS.version] === CHUNKED_FORMAT.version;
+    return decodeDocument(encoded, isChunked ? CHUNKED_FORMAT : FORMAT, (bytes) => {
       if (bytes.readBigUInt64LE(OFFSETS.reserved) !== 0n) throw new RangeError('reserved bytes are in use');
+      const digests = bytes.subarray(HEADER_SIZE);
       return new BlockDigests({
         diffID: `sha256:${bytes.toString('hex', OFFSETS.diffID, OFFSETS.diffID + DIGEST_SIZE)}`,
         blockSize: bytes.readUInt32LE(OFFSETS.blockSize),
         size: Number(bytes.readBigUInt64LE(OFFSETS.size)),
-        digests: bytes.subarray(HEADER_SIZE),
+        ...(isChunked ? { chunkMap: `sha256:${digests.toString('hex')}` } : { digests }),
       });
     });
   }
+}
+
+function rawDigest(digest: string): Uint8Array {
+  return Buffer.from(digest.slice('sha256:'.length), 'hex');
 }

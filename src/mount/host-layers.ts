@@ -24,6 +24,7 @@ export interface HostLayer {
   blob: Descriptor;
   digests: Descriptor;
   recipe: Descriptor;
+  /** Or a chunk map, of a layer that is read by its table of contents. */
   checkpoints: Descriptor;
 }
 
@@ -66,11 +67,7 @@ export class HostLayers {
     onProgress: ((progress: HostProgress) => void) | undefined,
   ): Promise<HostLayer> {
     const { diffID, blob } = layer;
-    const known = await this.#known(diffID);
-    if (known !== undefined) return known;
-    return this.#work.holding(diffIDHex(diffID), signal, async (work) => {
-      const meanwhile = await this.#known(diffID);
-      if (meanwhile !== undefined) return meanwhile;
+    return this.once(diffIDHex(diffID), diffID, signal, async (work) => {
       const output = join(work, 'layer.vhd');
       const { digests, recipe, checkpoints } = await expandLayer(
         repository.blob(blob, 'layer').stream(signal),
@@ -96,24 +93,44 @@ export class HostLayers {
         checkpoints: await blobs.keep(CHECKPOINTS_TYPE, checkpoints),
       };
       await adoptLayer(this.#cache, digests, output);
-      await this.#write(found, work);
       return found;
     });
   }
 
-  #path(diffID: string): string {
-    return join(this.#directory, `${diffIDHex(diffID)}.json`);
+  /**
+   * What is recorded under a key of 64 hex digits, made and recorded first if nothing is. `make` may use the directory
+   * `work`. Nobody else makes it at the same time.
+   */
+  async once(
+    key: string,
+    diffID: string,
+    signal: AbortSignal | undefined,
+    make: (work: string) => Promise<HostLayer>,
+  ): Promise<HostLayer> {
+    const known = await this.#known(key, diffID);
+    if (known !== undefined) return known;
+    return this.#work.holding(key, signal, async (work) => {
+      const meanwhile = await this.#known(key, diffID);
+      if (meanwhile !== undefined) return meanwhile;
+      const found = await make(work);
+      await this.#write(key, found, work);
+      return found;
+    });
   }
 
-  async #write({ diffID, ...documents }: HostLayer, work: string): Promise<void> {
+  #path(key: string): string {
+    return join(this.#directory, `${key}.json`);
+  }
+
+  async #write(key: string, { diffID: _, ...documents }: HostLayer, work: string): Promise<void> {
     const record = { version: VERSION, ...documents };
-    await writeDurably(this.#path(diffID), Buffer.from(`${JSON.stringify(record)}\n`), work);
+    await writeDurably(this.#path(key), Buffer.from(`${JSON.stringify(record)}\n`), work);
   }
 
-  /** undefined when it was never expanded here, or one of its documents is gone or spoilt. */
-  async #known(diffID: string): Promise<HostLayer | undefined> {
+  /** undefined when it was never made here, or one of its documents is gone or spoilt. */
+  async #known(key: string, diffID: string): Promise<HostLayer | undefined> {
     try {
-      const path = this.#path(diffID);
+      const path = this.#path(key);
       const json = JsonObject.parse(await readFile(path), MAX_RECORD_BYTES, 'PROTOCOL', path);
       if (json.size('version') !== VERSION) return undefined;
       const [blob, digests, recipe, checkpoints] = DOCUMENTS.map((name) => {

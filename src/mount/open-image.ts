@@ -181,9 +181,17 @@ async function openUnexpanded(
   const { repository, manifestDigest } = found;
   const { openUnexpandedImage } = await import('./unexpanded-image.js');
   const because = whyNotExpanded(found);
-  logger.warn(`${request.image} is downloaded and expanded by this host, since ${because}`);
+  logger.warn(`${request.image} is read from its blobs by this host, since ${because}`);
   const name = familiarReference(withDefaultTag(parseReference(request.image)));
-  const opened = await openUnexpandedImage({ repository, manifestDigest, name, because, cache, signal });
+  const opened = await openUnexpandedImage({
+    repository,
+    manifestDigest,
+    name,
+    because,
+    cache,
+    signal,
+    logger,
+  });
   return {
     ...opened,
     close: async () => {

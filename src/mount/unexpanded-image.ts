@@ -5,7 +5,8 @@
  */
 import type { BlockCache } from '../cache/block-cache.js';
 import { BLOCK_SIZE } from '../erofs/tree.js';
-import { encodeTeleportArtifact, IMAGE_INDEX_TYPE } from '../image/artifact.js';
+import { OrcaError } from '../errors.js';
+import { CHUNK_MAP_TYPE, encodeTeleportArtifact, IMAGE_INDEX_TYPE } from '../image/artifact.js';
 import { mergeImageIndex } from '../image/image-index.js';
 import { LayerRecipe } from '../layer/recipe.js';
 import { parseImageConfig } from '../oci/image-config.js';
@@ -13,6 +14,8 @@ import { type Descriptor, MAX_MANIFEST_BYTES, MEDIA_TYPE, parseManifest } from '
 import type { Repository } from '../oci/repository.js';
 import { BlobSource } from '../source/blob-source.js';
 import { assembleImage } from '../source/image-assembly.js';
+import { type Logger, log } from '../telemetry/logger.js';
+import { claimsToc, openEstargzLayer } from './estargz-layer.js';
 import { type HostLayer, HostLayers, type HostProgress } from './host-layers.js';
 import { MountError } from './mount-error.js';
 import type { OpenedImage } from './open-image.js';
@@ -29,10 +32,11 @@ export interface UnexpandedImageRequest {
   cache: BlockCache;
   signal?: AbortSignal | undefined;
   onProgress?: ((progress: HostProgress) => void) | undefined;
+  logger?: Logger;
 }
 
 /**
- * Resolves when everything is in the block cache. The first failure stops all layers. Throws RegistryError, OciError,
+ * Resolves when everything is in the block cache, but for layers that are read by their tables of contents. The first failure stops all layers. Throws RegistryError, OciError,
  * LayerError, TarError, ImageError, MountError TOO_LARGE.
  */
 export async function openUnexpandedImage(request: UnexpandedImageRequest): Promise<OpenedImage> {
@@ -70,7 +74,10 @@ export async function openUnexpandedImage(request: UnexpandedImageRequest): Prom
     ),
     cacheDir: cache.directory,
   });
-  const because = `because ${request.because ?? 'the registry has not expanded it'}`;
+  const lazy = [...expanded.values()].filter(({ checkpoints }) => checkpoints.mediaType === CHUNK_MAP_TYPE);
+  const how =
+    lazy.length > 0 ? `; ${lazy.length} of ${expanded.size} layers by their tables of contents` : '';
+  const because = `because ${request.because ?? 'the registry has not expanded it'}${how}`;
   return {
     image,
     sources: [source],
@@ -82,15 +89,16 @@ export async function openUnexpandedImage(request: UnexpandedImageRequest): Prom
 
 /** All at once: a host has more patience with its own processors than with a registry. */
 async function expandAll(
-  { repository, cache, signal, onProgress }: UnexpandedImageRequest,
+  request: UnexpandedImageRequest,
   blobs: ReadonlyMap<string, Descriptor>,
 ): Promise<Map<string, HostLayer>> {
+  const { cache, signal } = request;
   const host = await HostLayers.open(cache);
   const stop = new AbortController();
   const either = AbortSignal.any([stop.signal, ...(signal === undefined ? [] : [signal])]);
   const tasks = [...blobs].map(async ([diffID, blob]) => {
     try {
-      return [diffID, await host.expand(repository, { diffID, blob }, either, onProgress)] as const;
+      return [diffID, await openLayer(host, request, { diffID, blob }, either)] as const;
     } catch (error) {
       stop.abort(error);
       throw error;
@@ -100,6 +108,28 @@ async function expandAll(
   // The first failure, not what it made of the others.
   if (stop.signal.aborted && signal?.aborted !== true) throw stop.signal.reason;
   return new Map(await Promise.all(tasks));
+}
+
+/** By its table of contents where it has one that can be used, or else expanded. */
+async function openLayer(
+  host: HostLayers,
+  { repository, cache, onProgress, logger = log }: UnexpandedImageRequest,
+  layer: { diffID: string; blob: Descriptor },
+  signal: AbortSignal,
+): Promise<HostLayer> {
+  if (claimsToc(layer.blob)) {
+    try {
+      return await openEstargzLayer(host, cache, repository, layer, signal);
+    } catch (error) {
+      signal.throwIfAborted();
+      // What the bytes are to blame for, or a registry that sends no ranges.
+      if (!(error instanceof OrcaError) || error.retryable) throw error;
+      logger.warn(
+        `layer ${layer.blob.digest} is downloaded as a whole and not by its table of contents: ${error.message}`,
+      );
+    }
+  }
+  return host.expand(repository, layer, signal, onProgress);
 }
 
 /** Merges the layers, whose metadata the recipes hold, and keeps all that a mount needs in the cache. */

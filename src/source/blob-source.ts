@@ -5,6 +5,7 @@
 import { setMaxListeners } from 'node:events';
 import { type BlobCheckpoints, type LayerDigests } from '../image/artifact.js';
 import { Checkpoints } from '../layer/checkpoints.js';
+import { ChunkMap, isChunkMap } from '../layer/chunk-map.js';
 import { LayerError } from '../layer/layer-error.js';
 import { LayerRecipe } from '../layer/recipe.js';
 import { verifyBytes } from '../oci/digest.js';
@@ -12,6 +13,7 @@ import type { Descriptor } from '../oci/manifest.js';
 import type { Repository } from '../oci/repository.js';
 import { BlobCache } from './blob-cache.js';
 import { BlobTar, SegmentMemory } from './blob-tar.js';
+import { ChunkedTar } from './chunked-tar.js';
 import { asSource } from './registry-failure.js';
 import { type LayerHandle, type Source, SourceError } from './source.js';
 
@@ -20,7 +22,7 @@ export interface BlobLayer {
   diffID: string;
   /** The compressed layer. */
   blob: Descriptor;
-  /** Without these two it cannot be read from the blob at random. */
+  /** Without these two it cannot be read from the blob at random; a chunk map stands for checkpoints. */
   recipe: LayerDigests['descriptor'] | undefined;
   checkpoints: BlobCheckpoints['descriptor'] | undefined;
 }
@@ -67,9 +69,10 @@ export class BlobSource implements Source {
       this.#opened.set(diffID, opened);
       opened.catch(() => this.#opened.delete(diffID));
     }
-    const { recipe, tar } = await opened;
+    const { recipe, tar, verifiedBy } = await opened;
     return {
       size: recipe.size,
+      ...(verifiedBy === undefined ? {} : { verifiedBy }),
       read: (offset, length) => readVhd(recipe, tar, offset, length),
       close: async () => undefined,
     };
@@ -94,8 +97,23 @@ export class BlobSource implements Source {
       this.#document(layer.recipe, 'layer recipe'),
       this.#document(layer.checkpoints, 'inflate checkpoints'),
     ]);
-    const [recipe, checkpoints] = decodeBoth(recipeBytes, checkpointBytes);
+    const blob = this.#repository.blob(layer.blob, 'layer');
+    const read = (offset: number, length: number): Promise<Uint8Array> => {
+      this.bytesFetched += length;
+      return asSource(blob.read(offset, length, this.#stop.signal));
+    };
     const { digest, size } = layer.blob;
+    if (isChunkMap(checkpointBytes)) {
+      const [recipe, map] = decodeBoth(recipeBytes, checkpointBytes, ChunkMap.decode);
+      if (recipe.diffID !== diffID || map.recipe !== layer.recipe.digest || map.blobSize !== size) {
+        throw new SourceError(
+          'CORRUPT',
+          `${this.location}: recipe or chunk map of another layer than ${diffID}`,
+        );
+      }
+      return { recipe, tar: new ChunkedTar(map, this.#memory, read), verifiedBy: map.digest };
+    }
+    const [recipe, checkpoints] = decodeBoth(recipeBytes, checkpointBytes, Checkpoints.decode);
     if (recipe.diffID !== diffID || checkpoints.digest !== digest || checkpoints.blobSize !== size) {
       throw new SourceError(
         'CORRUPT',
@@ -103,11 +121,6 @@ export class BlobSource implements Source {
       );
     }
     if (!BlobTar.isPossible(checkpoints)) throw missing('checkpoints that allow reading it at random');
-    const blob = this.#repository.blob(layer.blob, 'layer');
-    const read = (offset: number, length: number): Promise<Uint8Array> => {
-      this.bytesFetched += length;
-      return asSource(blob.read(offset, length, this.#stop.signal));
-    };
     return { recipe, tar: new BlobTar(checkpoints, this.#memory, read) };
   }
 
@@ -134,12 +147,18 @@ export class BlobSource implements Source {
 
 interface OpenedLayer {
   recipe: LayerRecipe;
-  tar: BlobTar;
+  tar: Pick<BlobTar, 'read'>;
+  /** Digest of the chunk map. */
+  verifiedBy?: string;
 }
 
-function decodeBoth(recipe: Uint8Array, checkpoints: Uint8Array): [LayerRecipe, Checkpoints] {
+function decodeBoth<T>(
+  recipe: Uint8Array,
+  document: Uint8Array,
+  decode: (bytes: Uint8Array) => T,
+): [LayerRecipe, T] {
   try {
-    return [LayerRecipe.decode(recipe), Checkpoints.decode(checkpoints)];
+    return [LayerRecipe.decode(recipe), decode(document)];
   } catch (cause) {
     if (!(cause instanceof LayerError)) throw cause;
     throw new SourceError('CORRUPT', cause.message, { cause });
@@ -149,7 +168,7 @@ function decodeBoth(recipe: Uint8Array, checkpoints: Uint8Array): [LayerRecipe, 
 /** `length` bytes of the layer VHD at `offset`. */
 async function readVhd(
   recipe: LayerRecipe,
-  tar: BlobTar,
+  tar: OpenedLayer['tar'],
   offset: number,
   length: number,
 ): Promise<Uint8Array> {

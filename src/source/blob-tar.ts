@@ -9,13 +9,20 @@ const MAX_KEPT_BYTES = 64 << 20;
 /** A blob with longer segments is not read at random. */
 const MAX_SEGMENT = 32 << 20;
 
+/** What is kept: bytes of memory, and reads under way. */
+interface Kept {
+  size: number;
+  users: number;
+}
+
 /** Segments in the order of their last use. */
 export class SegmentMemory {
-  readonly #kept = new Map<string, InflatedSegment>();
+  readonly #kept = new Map<string, Kept>();
   #bytes = 0;
 
-  get(key: string, make: () => InflatedSegment): InflatedSegment {
-    const known = this.#kept.get(key);
+  /** `key` says what kind of segment it is, too. */
+  get<T extends Kept>(key: string, make: () => T): T {
+    const known = this.#kept.get(key) as T | undefined;
     const segment = known ?? make();
     this.#kept.delete(key);
     this.#kept.set(key, segment);

@@ -2,7 +2,7 @@
  * Where the bytes of a store come from: the interface that smb, https, file and blob implement.
  *
  * A source answers with exactly the bytes asked for or throws a SourceError; it never returns short data, and it
- * verifies nothing (the cache verifies every block against the block digests).
+ * verifies nothing (the cache verifies every block against the block digests) unless the handle says otherwise.
  */
 import { OrcaError } from '../errors.js';
 
@@ -19,6 +19,11 @@ export class SourceError extends OrcaError {}
 export interface LayerHandle {
   /** Length of the layer VHD in bytes, footer included. */
   readonly size: number;
+  /**
+   * Digest of the chunk map (layer/chunk-map.ts) that everything it gives has been verified by. Without it, nothing is
+   * verified here: the cache does so by the block digests.
+   */
+  readonly verifiedBy?: string;
   /** `length` bytes at `offset`, both within `size`. Many reads may be outstanding at once. */
   read(offset: number, length: number, signal?: AbortSignal): Promise<Uint8Array>;
   /** What `read` gave is not read any more, and its memory may be used again. It need not be called. */

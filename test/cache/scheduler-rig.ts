@@ -41,7 +41,7 @@ export class Rig {
     });
     this.states = sources.map((source) => new SourceState(source));
     for (const state of this.states) {
-      this.layer.sources.push(new LayerSource(state, content.digests.diffID, content.digests.size));
+      this.layer.sources.push(new LayerSource(state, content.digests));
     }
     this.file.isAwaited = (block) => this.#waiting.has(block);
     this.file.onAnswer = (block, answer) => {
