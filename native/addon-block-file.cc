@@ -84,7 +84,7 @@ Napi::Value BlockFileObject::bytesOnDisk(const Napi::CallbackInfo& info) {
 
 Napi::Value BlockFileObject::read(const Napi::CallbackInfo& info) {
   Napi::Value promise;
-  addon_->disk.run([addon = addon_, call = addon_->begin({}, promise), file = file_, block = number(info[0])] {
+  addon_->blocks.runSlow([addon = addon_, call = addon_->begin({}, promise), file = file_, block = number(info[0])] {
     auto bytes = std::make_shared<std::vector<std::byte>>(file->lengthOf(block));
     addon->settle(call, file->readRaw(block, *bytes), [bytes](Napi::Env env) -> Napi::Value {
       auto array = Napi::Uint8Array::New(env, bytes->size());
@@ -103,8 +103,10 @@ Napi::Value BlockFileObject::put(const Napi::CallbackInfo& info) {
   auto done = [addon = addon_, call](const Failure& failure) {
     addon->settle(call, failure, [](Napi::Env env) { return env.Undefined(); });
   };
-  addon_->replies.run([addon = addon_, file = file_, block = number(info[0]), bytes, done] {
-    if (file->accept(block, bytes, done)) addon->disk.run([file, block] { file->store(block); });
+  addon_->blocks.runInTwo([file = file_, block = number(info[0]), bytes, done]() -> WorkerPool::Rest {
+    auto accepted = file->accept(std::array{BlockFile::Block{block, bytes}}, done);
+    if (accepted.empty()) return {};
+    return [file, accepted = std::move(accepted)] { file->store(accepted); };
   });
   return promise;
 }
@@ -131,8 +133,9 @@ Napi::Value BlockFileObject::putRun(const Napi::CallbackInfo& info) {
   };
   const auto run = std::make_shared<VerifiedRun>(
       file_, number(info[0]), bytes, std::vector<std::byte>(digest, digest + digests.ByteLength()), std::move(done));
-  addon_->replies.run([addon = addon_, run] {
-    if (run->accept()) addon->disk.run([run] { run->store(); });
+  addon_->blocks.runInTwo([run]() -> WorkerPool::Rest {
+    if (!run->accept()) return {};
+    return [run] { run->store(); };
   });
   return promise;
 }

@@ -10,8 +10,9 @@
 namespace orca {
 namespace {
 
-/// pwrite(2) into the page cache is quick; two threads keep one slow disk from holding up the other.
-constexpr size_t kDiskThreads = 2;
+/// pwrite(2) into the page cache is quick: two threads keep one slow disk from holding up the other, and the third
+/// answers READs meanwhile.
+constexpr size_t kBlockThreads = 3;
 /// More streams than this are seldom inflated at once; a thread is started when it is first needed.
 constexpr unsigned kMaxInflatingThreads = 8;
 /// Blocks that the disk refused: enough for the READs of a few processes at 1 MiB of read-ahead each.
@@ -35,8 +36,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
 Addon::Addon(Napi::Env env)
     : env(env),
       main(env),
-      replies(1),
-      disk(kDiskThreads),
+      blocks(kBlockThreads),
       inflating(std::clamp(std::thread::hardware_concurrency(), 1u, kMaxInflatingThreads)),
       memory(std::make_shared<MemoryBlocks>(kMemoryBytes)) {}
 
@@ -65,8 +65,7 @@ void Addon::settle(uint64_t call, Failure failure, std::function<Napi::Value(Nap
 
 void Addon::shutDown() {
   for (auto* session : sessions) session->shutDown();
-  replies.stop();
-  disk.stop();
+  blocks.stop();
   inflating.stop();
   for (auto* file : blockFiles) file->shutDown();
 }

@@ -36,9 +36,8 @@ struct Addon {
 
   Napi::Env env;
   MainThread main;
-  /// Answers READs whose block has come. Apart from the disk's threads, since a slow disk is no reason to wait.
-  WorkerPool replies;
-  WorkerPool disk;
+  /// Verifies blocks and answers the READs that wait for them; then puts them on the disk.
+  WorkerPool blocks;
   WorkerPool inflating;
   std::shared_ptr<MemoryBlocks> memory;
   std::set<BlockFileObject*> blockFiles;

@@ -11,10 +11,6 @@
 namespace orca {
 namespace {
 
-constexpr uint64_t kOpening = 0;
-constexpr uint64_t kUsers = 1;
-constexpr uint64_t kFirstBlock = 8;
-
 /// Reads `into` when all of it is in the page cache.
 bool readCached(int file, std::span<std::byte> into, uint64_t offset) {
   const iovec part{into.data(), into.size()};
@@ -32,17 +28,6 @@ ssize_t readFully(int file, std::span<std::byte> into, uint64_t offset) {
     done += static_cast<size_t>(count);
   }
   return static_cast<ssize_t>(done);
-}
-
-Failure writeFully(int file, std::span<const std::byte> bytes, uint64_t offset) {
-  while (!bytes.empty()) {
-    const ssize_t count = pwrite(file, bytes.data(), bytes.size(), static_cast<off_t>(offset));
-    if (count < 0 && errno == EINTR) continue;
-    if (count < 0) return failed("write");
-    bytes = bytes.subspan(static_cast<size_t>(count));
-    offset += static_cast<uint64_t>(count);
-  }
-  return {};
 }
 
 }  // namespace
@@ -208,128 +193,6 @@ Failure BlockFile::repair() {
 void BlockFile::forget(uint64_t first, uint64_t count) {
   for (uint64_t block = first; block < first + count; ++block) map_->clear(block);
   map_->raiseGeneration();
-}
-
-BlockFile::Answer BlockFile::want(uint64_t block, Want want) {
-  const std::lock_guard lock(mutex_);
-  if (closed_) return Answer::closed;
-  if (map_->present(block)) return Answer::present;
-  const auto fill = [&](std::span<const std::byte> bytes) {
-    want.waiter->fill(want.at, bytes.subspan(want.offset, want.length));
-  };
-  if (const auto found = writing_.find(block); found != writing_.end()) {
-    fill(found->second.bytes);
-    return Answer::filled;
-  }
-  if (memory_->find(this, block, fill)) return Answer::filled;
-  const auto [found, first] = asked_.try_emplace(block, Asked{want.sink.get(), {}});
-  found->second.wants.push_back(std::move(want));
-  return first ? Answer::asked : Answer::joined;
-}
-
-void BlockFile::abandon(const MissSink* sink) {
-  std::vector<std::pair<uint64_t, Want>> again;
-  {
-    const std::lock_guard lock(mutex_);
-    for (auto entry = asked_.begin(); entry != asked_.end();) {
-      auto& [block, asked] = *entry;
-      std::erase_if(asked.wants, [&](const Want& want) { return want.sink.get() == sink; });
-      if (asked.asker == sink && !asked.wants.empty()) {
-        asked.asker = asked.wants.front().sink.get();
-        again.emplace_back(block, asked.wants.front());
-      }
-      entry = asked.asker == sink ? asked_.erase(entry) : std::next(entry);
-    }
-  }
-  for (const auto& [block, want] : again) want.sink->miss(want.device, block, 1);
-}
-
-bool BlockFile::accept(uint64_t block, std::span<const std::byte> bytes, Done done) {
-  std::vector<Want> wants;
-  {
-    std::unique_lock lock(mutex_);
-    if (closed_) {
-      lock.unlock();
-      done({EBADF, "write", {}});
-      return false;
-    }
-    const auto [writing, first] = writing_.try_emplace(block, Writing{bytes, {}});
-    writing->second.done.push_back(std::move(done));
-    // While a block is on its way nobody has to wait for it.
-    if (!first) return false;
-    if (const auto found = asked_.find(block); found != asked_.end()) {
-      wants = std::move(found->second.wants);
-      asked_.erase(found);
-    }
-  }
-  for (const Want& want : wants) want.waiter->fill(want.at, bytes.subspan(want.offset, want.length));
-  return true;
-}
-
-void BlockFile::store(uint64_t block) {
-  std::span<const std::byte> bytes;
-  {
-    const std::lock_guard lock(mutex_);
-    bytes = writing_.at(block).bytes;
-  }
-  const Failure failure = write(block, bytes);
-  std::vector<Done> done;
-  {
-    const std::lock_guard lock(mutex_);
-    done = std::move(writing_.extract(block).mapped().done);
-    if (failure)
-      memory_->add(this, block, bytes);
-    else
-      memory_->remove(this, block);
-  }
-  written_.notify_all();
-  for (const auto& call : done) call(failure);
-}
-
-Failure BlockFile::write(uint64_t block, std::span<const std::byte> bytes) {
-  if (map_->present(block)) return {};
-  if (auto failure = markInUse()) return failure;
-  RangeLock lock(mapFile_.get(), kFirstBlock + block, 1);
-  if (!lock.tryShared()) return {};
-  if (auto failure = repair()) return failure;
-  if (auto failure = writeFully(data_.get(), bytes, block * blockSize_)) {
-    // Unless another process has written it meanwhile.
-    if (lock.tryExclusive() && !map_->present(block)) (void)punch(block, 1);
-    return failure;
-  }
-  map_->setPresent(block);
-  return {};
-}
-
-Failure BlockFile::markInUse() {
-  const std::lock_guard lock(useMutex_);
-  if (inUse_ && !map_->clean()) return {};
-  // The disk must know that the map is not clean before a block or a bit can reach it.
-  RangeLock opening(mapFile_.get(), kOpening, 1);
-  if (auto failure = opening.wait()) return failure;
-  if (map_->clean()) {
-    map_->setBoot();
-    if (auto failure = map_->setClean(false)) return failure;
-  }
-  inUse_ = true;
-  return {};
-}
-
-void BlockFile::fail(uint64_t block, int code) {
-  std::vector<Want> wants;
-  {
-    const std::lock_guard lock(mutex_);
-    if (const auto found = asked_.find(block); found != asked_.end()) {
-      wants = std::move(found->second.wants);
-      asked_.erase(found);
-    }
-  }
-  for (const Want& want : wants) want.waiter->fail(code);
-}
-
-bool BlockFile::awaited(uint64_t block) {
-  const std::lock_guard lock(mutex_);
-  return asked_.contains(block);
 }
 
 Failure BlockFile::evict(uint64_t first, uint64_t count) {

@@ -28,12 +28,18 @@
 
 namespace orca {
 
+/// Bytes for position `at` of a reply.
+struct Filling {
+  size_t at;
+  std::span<const std::byte> bytes;
+};
+
 /// A READ that waits for blocks. Called from any thread, and only until it has what it asked for.
 class BlockWaiter {
  public:
   virtual ~BlockWaiter() = default;
-  /// One of the pieces that it asked for: bytes for position `at` of the reply.
-  virtual void fill(size_t at, std::span<const std::byte> bytes) = 0;
+  /// Some of the pieces that it asked for; their bytes are there during the call only.
+  virtual void fill(std::span<const Filling> pieces) = 0;
   virtual void fail(int code) = 0;
 };
 
@@ -94,6 +100,10 @@ class BlockFile {
   Failure readRaw(uint64_t block, std::span<std::byte> into) const;
 
   using Done = std::function<void(const Failure&)>;
+  struct Block {
+    uint64_t number;
+    std::span<const std::byte> bytes;
+  };
   enum class Answer {
     filled,   ///< The waiter has the piece.
     asked,    ///< The waiter waits, and nobody else did: the caller must tell the sink.
@@ -105,12 +115,12 @@ class BlockFile {
   /// The sink goes away: what it asked for and others wait for is asked again through one of those.
   void abandon(const MissSink* sink);
 
-  /// Answers who waits for the block, and from now on who asks for it. `bytes` is the whole block, verified. If true,
-  /// store() must follow, and `bytes` stay valid until it returns; if false, the block is on its way already or the
-  /// file is closed. `done` is called once in any case, by whatever thread knows the outcome.
-  bool accept(uint64_t block, std::span<const std::byte> bytes, Done done);
-  /// Puts an accepted block on the disk. If that fails, it is kept in memory for a while.
-  void store(uint64_t block);
+  /// Answers who waits for the blocks, and from now on who asks for them. Each is whole and verified, and they are in
+  /// order. Gives those that store() must follow for, and whose bytes stay valid until it returns; the others are on
+  /// their way already, or the file is closed. `done` is called once for each, by whatever thread knows the outcome.
+  std::vector<Block> accept(std::span<const Block> blocks, const Done& done);
+  /// Puts accepted blocks on the disk, those that follow one another in one go. What fails is kept in memory for a while.
+  void store(std::span<const Block> blocks);
   void fail(uint64_t block, int code);
   /// Whether a READ waits for the block.
   bool awaited(uint64_t block);
@@ -136,6 +146,10 @@ class BlockFile {
     uint64_t first;
     uint64_t count;
   };
+  /// Bytes of the map file that are locked.
+  static constexpr uint64_t kOpening = 0;
+  static constexpr uint64_t kUsers = 1;
+  static constexpr uint64_t kFirstBlock = 8;
 
   /// `length` is not 0; nullopt when the range is not in the layer VHD.
   std::optional<Blocks> blocksOf(uint64_t offset, uint64_t length) const;
@@ -145,7 +159,9 @@ class BlockFile {
   /// Forgets blocks that a truncated data file has lost, and gives it its length back.
   Failure repair();
   void forget(uint64_t first, uint64_t count);
-  Failure write(uint64_t block, std::span<const std::byte> bytes);
+  /// Stores blocks that follow one another, as many as are given in one go or one by one.
+  void storeRun(std::span<const Block> run);
+  Failure write(uint64_t first, uint64_t count, std::span<const std::byte> bytes);
   void touched(uint64_t first, uint64_t count);
   Failure markInUse();
   Failure evictRun(uint64_t first, uint64_t count);

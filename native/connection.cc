@@ -4,19 +4,26 @@
 #include <sys/stat.h>
 #include <sys/uio.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
 namespace orca {
+namespace {
+
+/// Of one reply: as many blocks as a READ asks for, for all but tiny ones.
+constexpr size_t kMostParts = 16;
+
+}  // namespace
 
 Connection::Connection(Descriptor descriptor) : descriptor_(std::move(descriptor)) {
   struct stat status;
   takesPages_ = fstat(descriptor_.get(), &status) == 0 && S_ISCHR(status.st_mode);
 }
 
-int Connection::send(uint64_t unique, int error, std::initializer_list<Bytes> payload) {
+int Connection::send(uint64_t unique, int error, std::span<const Bytes> payload) {
   fuse::OutHeader header{sizeof header, error, unique};
-  std::array<iovec, 4> parts{{{&header, sizeof header}}};
+  std::array<iovec, kMostParts + 1> parts{{{&header, sizeof header}}};
   size_t count = 1;
   for (const Bytes part : payload) {
     parts[count++] = {const_cast<std::byte*>(part.data()), part.size()};
@@ -36,7 +43,7 @@ int Connection::send(uint64_t unique, int error, std::initializer_list<Bytes> pa
   }
 }
 
-void Connection::reply(uint64_t unique, std::initializer_list<Bytes> payload) { (void)send(unique, 0, payload); }
+void Connection::reply(uint64_t unique, std::span<const Bytes> payload) { (void)send(unique, 0, payload); }
 
 void Connection::replyError(uint64_t unique, int code) {
   if (code != ENOSYS && code != ENOENT && code != ENODATA) {
@@ -46,7 +53,7 @@ void Connection::replyError(uint64_t unique, int code) {
   (void)send(unique, -code, {});
 }
 
-int Connection::notify(fuse::Notify code, Bytes payload) { return send(0, code, {payload}); }
+int Connection::notify(fuse::Notify code, Bytes payload) { return send(0, code, {&payload, 1}); }
 
 void Connection::add(std::shared_ptr<PendingRead> read) {
   const std::lock_guard lock(mutex_);
@@ -84,6 +91,11 @@ std::map<int, uint64_t> Connection::errors() {
   return errors_;
 }
 
+void PendingRead::begin(Bytes reply) {
+  reply_ = std::make_unique_for_overwrite<std::byte[]>(length_);
+  memcpy(reply_.get(), reply.data(), reply.size());
+}
+
 void PendingRead::expect() {
   const std::lock_guard lock(mutex_);
   ++missing_;
@@ -91,14 +103,39 @@ void PendingRead::expect() {
 
 void PendingRead::release() {
   const std::lock_guard lock(mutex_);
-  arrived();
+  if (answered_ || --missing_ > 0) return;
+  const Bytes reply(reply_.get(), length_);
+  answer({&reply, 1});
 }
 
-void PendingRead::fill(size_t at, Bytes bytes) {
+void PendingRead::fill(std::span<const Filling> pieces) {
   const std::lock_guard lock(mutex_);
   if (answered_) return;
-  memcpy(reply_.data() + at, bytes.data(), bytes.size());
-  arrived();
+  missing_ -= pieces.size();
+  if (missing_ > 0 || !isWhole(pieces)) collect(pieces);
+  if (missing_ > 0) return;
+  if (reply_) {
+    const Bytes reply(reply_.get(), length_);
+    return answer({&reply, 1});
+  }
+  std::array<Bytes, kMostParts> parts;
+  std::ranges::transform(pieces, parts.begin(), &Filling::bytes);
+  answer(std::span(parts).first(pieces.size()));
+}
+
+bool PendingRead::isWhole(std::span<const Filling> pieces) const {
+  if (reply_ || pieces.size() > kMostParts) return false;
+  size_t at = 0;
+  for (const Filling& piece : pieces) {
+    if (piece.at != at) return false;
+    at += piece.bytes.size();
+  }
+  return at == length_;
+}
+
+void PendingRead::collect(std::span<const Filling> pieces) {
+  if (!reply_) reply_ = std::make_unique_for_overwrite<std::byte[]>(length_);
+  for (const Filling& piece : pieces) memcpy(reply_.get() + piece.at, piece.bytes.data(), piece.bytes.size());
 }
 
 void PendingRead::fail(int code) {
@@ -107,17 +144,16 @@ void PendingRead::fail(int code) {
   answered_ = true;
   connection_->replyError(unique, code);
   connection_->remove(unique);
-  reply_ = {};
+  reply_.reset();
 }
 
-void PendingRead::arrived() {
-  if (answered_ || --missing_ > 0) return;
+void PendingRead::answer(std::span<const Bytes> payload) {
   answered_ = true;
-  connection_->counters.bytesRead += reply_.size();
-  connection_->reply(unique, {Bytes(reply_)});
+  connection_->counters.bytesRead += length_;
+  connection_->reply(unique, payload);
   // Only now: whoever closes the descriptor waits for every READ that is still listed.
   connection_->remove(unique);
-  reply_ = {};
+  reply_.reset();
 }
 
 }  // namespace orca

@@ -45,7 +45,10 @@ class Connection {
   int descriptor() const { return descriptor_.get(); }
   /// Whether a pipe can be spliced into it as one message: /dev/fuse, not the socket of a test.
   bool takesPages() const { return takesPages_; }
-  void reply(uint64_t unique, std::initializer_list<Bytes> payload = {});
+  void reply(uint64_t unique, std::span<const Bytes> payload);
+  void reply(uint64_t unique, std::initializer_list<Bytes> payload = {}) {
+    reply(unique, std::span(payload.begin(), payload.size()));
+  }
   void replyError(uint64_t unique, int code);
   /// A message of ours (FUSE_NOTIFY_*); 0 or an errno.
   int notify(fuse::Notify code, Bytes payload);
@@ -62,7 +65,7 @@ class Connection {
   std::map<int, uint64_t> errors();
 
  private:
-  int send(uint64_t unique, int error, std::initializer_list<Bytes> payload);
+  int send(uint64_t unique, int error, std::span<const Bytes> payload);
 
   Descriptor descriptor_;
   bool takesPages_;
@@ -72,26 +75,34 @@ class Connection {
   std::map<int, uint64_t> errors_;
 };
 
-/// A READ that waits for blocks, with the part of its reply that is there already.
+/// A READ that waits for blocks. What comes at once and is all of the reply is sent from where it lies; what comes in
+/// parts is collected.
 class PendingRead : public BlockWaiter {
  public:
-  PendingRead(std::shared_ptr<Connection> connection, uint64_t unique, Bytes reply)
-      : unique(unique), connection_(std::move(connection)), reply_(reply.begin(), reply.end()) {}
+  PendingRead(std::shared_ptr<Connection> connection, uint64_t unique, size_t length)
+      : unique(unique), connection_(std::move(connection)), length_(length) {}
 
+  /// The part of the reply that is there already: as long as the reply, but for what is expected. Before release().
+  void begin(Bytes reply);
   /// One more piece to come. The reply goes out when as many have come as were expected, and release() was called.
   void expect();
   void release();
-  void fill(size_t at, Bytes bytes) override;
+  void fill(std::span<const Filling> pieces) override;
   void fail(int code) override;
 
   const uint64_t unique;
 
  private:
-  void arrived();
+  /// Whether the pieces are all of the reply, one after the other from its beginning.
+  bool isWhole(std::span<const Filling> pieces) const;
+  void collect(std::span<const Filling> pieces);
+  void answer(std::span<const Bytes> payload);
 
   const std::shared_ptr<Connection> connection_;
+  const size_t length_;
   std::mutex mutex_;
-  std::vector<std::byte> reply_;
+  /// Of `length_` bytes once anything is collected.
+  std::unique_ptr<std::byte[]> reply_;
   size_t missing_ = 1;
   bool answered_ = false;
 };

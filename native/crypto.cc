@@ -6,6 +6,8 @@
 #include <cstring>
 #include <memory>
 
+#include "sha256-pair.h"
+
 namespace orca {
 namespace {
 
@@ -64,11 +66,22 @@ const unsigned char* in(std::span<const std::byte> bytes) {
 
 bool cryptoAvailable() { return OpenSsl::get().complete; }
 
-bool hasDigest(std::span<const std::byte> bytes, std::span<const std::byte, kDigestSize> digest) {
+bool hasDigest(std::span<const std::byte> bytes, Digest digest) {
   const auto& ssl = OpenSsl::get();
   unsigned char found[kDigestSize];
   if (!ssl.complete || ssl.digest(bytes.data(), bytes.size(), found, nullptr, ssl.sha256(), nullptr) != 1) return false;
   return memcmp(found, digest.data(), kDigestSize) == 0;
+}
+
+std::array<bool, 2> haveDigests(const std::array<std::span<const std::byte>, 2>& bytes,
+                                const std::array<Digest, 2>& digests) {
+  static const bool inPairs = hasSha256Pair();
+  const auto& [first, second] = bytes;
+  if (!inPairs || first.size() != second.size() || first.size() % 64 != 0)
+    return {hasDigest(first, digests[0]), hasDigest(second, digests[1])};
+  const auto found = sha256Pair(first, second);
+  return {memcmp(found[0].data(), digests[0].data(), kDigestSize) == 0,
+          memcmp(found[1].data(), digests[1].data(), kDigestSize) == 0};
 }
 
 bool openGcm(const GcmMessage& message, std::span<std::byte> data) {

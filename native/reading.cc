@@ -118,7 +118,10 @@ bool Server::gather(const Request& request, const Inode& inode, uint64_t offset,
 }
 
 void Server::park(const Request& request, Bytes reply, const std::vector<Piece>& absent) {
-  const auto read = std::make_shared<PendingRead>(connection_, request.header.unique, reply);
+  const auto read = std::make_shared<PendingRead>(connection_, request.header.unique, reply.size());
+  size_t awaited = 0;
+  for (const Piece& piece : absent) awaited += piece.length;
+  if (awaited < reply.size()) read->begin(reply);
   connection_->add(read);
   std::vector<std::byte> bytes;
   struct {
@@ -148,7 +151,7 @@ void Server::park(const Request& request, Bytes reply, const std::vector<Piece>&
         case BlockFile::Answer::present:
           bytes.resize(piece.length);
           if (file.read(piece.block * file.blockSize() + piece.offset, bytes))
-            read->fill(piece.at, bytes);
+            read->fill(std::array{Filling{piece.at, bytes}});
           else
             again = true;
           break;

@@ -1,4 +1,4 @@
-// Blocks on their way from a source into a block file: verified one after the other, each visible as soon as it is.
+// Blocks on their way from a source into a block file: verified, then visible all at once, then stored in one go.
 #pragma once
 
 #include <atomic>
@@ -22,12 +22,13 @@ class VerifiedRun : public std::enable_shared_from_this<VerifiedRun> {
               std::vector<std::byte> digests, Done done)
       : file_(std::move(file)), first_(first), bytes_(bytes), digests_(std::move(digests)), done_(std::move(done)) {}
 
-  /// Verifies, and answers who waits. True if store() must follow.
+  /// Verifies, and answers who waits. True if store() must follow, after which `bytes` are no longer needed.
   bool accept();
   /// Puts what was accepted on the disk.
   void store();
 
  private:
+  BlockFile::Block block(size_t index) const;
   void settle(const Failure& failure);
 
   const std::shared_ptr<BlockFile> file_;
@@ -35,7 +36,7 @@ class VerifiedRun : public std::enable_shared_from_this<VerifiedRun> {
   const std::span<const std::byte> bytes_;
   const std::vector<std::byte> digests_;
   const Done done_;
-  std::vector<uint64_t> accepted_;
+  std::vector<BlockFile::Block> accepted_;
   std::mutex mutex_;
   std::vector<uint64_t> wrong_;
   Failure failure_;

@@ -39,7 +39,7 @@ struct World {
 
   static void put(BlockFile& file, uint64_t block) {
     const std::vector<std::byte> bytes(file.lengthOf(block));
-    if (file.accept(block, bytes, [](const Failure&) {})) file.store(block);
+    file.store(file.accept(std::array{BlockFile::Block{block, bytes}}, [](const Failure&) {}));
   }
 
   static constexpr uint32_t kBlock = 65536;
