@@ -4,17 +4,15 @@
  */
 import { BlockCache } from '../src/cache/block-cache.js';
 import { mountImage } from '../src/mount/mount.js';
-import { openSource } from '../src/source/open-source.js';
-import { loadImage } from '../src/source/remote-image.js';
+import { openImage } from '../src/mount/open-image.js';
 import type { MountRequest } from './mounted-image.js';
 
 const request = JSON.parse(process.argv[2]!) as MountRequest;
-const source = await openSource(request.store);
 const cache = await BlockCache.open(request.cache);
-const image = await loadImage(source, request.image, cache.directory);
+const { image, sources, close } = await openImage(request, cache);
 const mount = await mountImage({
   image,
-  sources: [source],
+  sources,
   cache,
   mountpoint: request.mountpoint,
   ...(request.profile === undefined ? {} : { profile: request.profile }),
@@ -25,7 +23,7 @@ process.on('message', (command: 'stats' | 'unmount') => {
   else mount.unmount().catch((error: Error) => process.send!({ error: error.message }));
 });
 void mount.ended.then(async () => {
-  await source.close();
+  await close();
   cache.close();
   process.disconnect();
 });

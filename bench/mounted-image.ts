@@ -8,7 +8,10 @@ import type { MountStats } from '../src/mount/mount.js';
 import { openImageInput } from '../src/oci/image-input.js';
 
 export interface MountRequest {
-  store: string;
+  /** Without one, the image is that of a registry. */
+  store?: string;
+  /** Of a registry: what may be used. */
+  transports?: readonly ('smb' | 'https' | 'blob')[];
   image: string;
   cache: string;
   mountpoint: string;

@@ -44,7 +44,7 @@ export function addRegistryOptions(command: Command): Command {
     .addOption(
       new Option(
         '--wait <time>',
-        'how long to wait while the registry expands the image, such as 90s or 10m (default: 30s, without blob 5m)',
+        'how long to wait for the registry to expand the image before this host does so, such as 90s (default: not at all; without blob 5m)',
       ).argParser(durationOption),
     )
     .option('--insecure-registry <host[:port]>', 'may do without TLS, or have any certificate', collect)

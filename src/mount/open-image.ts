@@ -5,17 +5,24 @@
 import type { BlockCache } from '../cache/block-cache.js';
 import type { Platform } from '../oci/manifest.js';
 import { familiarReference, parseReference, withDefaultTag } from '../oci/reference.js';
-import type { RegistryClient, RegistryClientOptions } from '../oci/registry-client.js';
+import type { RegistryClientOptions } from '../oci/registry-client.js';
 import type { LayerProgress, TransportKind } from '../source/mount-description.js';
 import { openSource } from '../source/open-source.js';
-import type { PullPolicy, ReadyImage, RegistryImageOptions } from '../source/registry-image.js';
+import type {
+  PullPolicy,
+  ReadyImage,
+  RegistryImage,
+  RegistryImageOptions,
+} from '../source/registry-image.js';
 import type { PassedOver } from '../source/registry-transports.js';
 import { loadImage, type RemoteImage } from '../source/remote-image.js';
 import type { Source } from '../source/source.js';
 import { type Logger, log } from '../telemetry/logger.js';
 import { awaitExpansion, describeProgress } from './expansion-wait.js';
+import { firstReady } from './first-ready.js';
+import { LaterShare } from './later-share.js';
 import { MountError } from './mount-error.js';
-import { choiceOf, servedBy } from './source-choice.js';
+import { choiceOf, servedBy, TRANSPORTS } from './source-choice.js';
 
 /** Plain JSON, so that it can be sent to another process. Passwords stand in it only where `store` has one. */
 export interface ImageRequest {
@@ -33,7 +40,7 @@ export interface ImageRequest {
   platform?: Platform | undefined;
   /** Default missing. */
   pull?: PullPolicy | undefined;
-  /** Milliseconds to wait for the registry to expand the image; default 30000, without `blob` 300000. */
+  /** Milliseconds to wait for the registry to expand the image; default 0, without `blob` 300000. */
   wait?: number | undefined;
   /** Mount the lowest layers of the image alone, this many; default all. */
   layers?: number | undefined;
@@ -71,8 +78,6 @@ export interface OpenedImage {
 }
 
 const DEFAULT_WAIT_MS = 300_000;
-/** A registry that began when the image was pushed is done before a host that begins now, as a rule. */
-const WAIT_BEFORE_BLOBS_MS = 30_000;
 
 /**
  * Opens an image; `cache` is the block cache that it is to be mounted with. Throws MountError NOT_EXPANDED and EXPANDING, and what
@@ -156,14 +161,30 @@ async function openFromRegistry(
       ...(logger === undefined ? {} : { logger }),
       ...(signal === undefined ? {} : { signal }),
     };
-    const found = await awaitExpansion(() => openRegistryImage(query), {
-      timeout: request.wait ?? (mayBlob ? WAIT_BEFORE_BLOBS_MS : DEFAULT_WAIT_MS),
+    const ask = () => openRegistryImage(query);
+    const found = await awaitExpansion(ask, {
+      timeout: request.wait ?? (mayBlob ? 0 : DEFAULT_WAIT_MS),
       signal,
       onExpanding: onExpanding ?? reporter(request.image, logger ?? log),
     });
-    if (found.state === 'ready') return readyImage(found, request, () => client.close());
+    const closing = (opened: OpenedImage): OpenedImage => ({
+      ...opened,
+      close: async () => {
+        await opened.close();
+        await client.close();
+      },
+    });
+    if (found.state === 'ready') return closing(readyImage(found, request));
     if (!mayBlob || onlyExpanded) throw new MountError(...refusal(request.image, found));
-    return await openUnexpanded(found, request, cache, client, { signal, logger: logger ?? log });
+    const host = (stop: AbortSignal | undefined) =>
+      openUnexpanded(found, request, cache, { signal: stop, logger: logger ?? log }, ask);
+    if (found.state !== 'expanding') return closing(await host(signal));
+    const first = await firstReady({
+      host,
+      registry: (stop) => awaitExpansion(ask, { timeout: DEFAULT_WAIT_MS, signal: stop }),
+      signal,
+    });
+    return closing('state' in first ? readyImage(first, request) : first);
   } catch (error) {
     await client.close();
     throw error;
@@ -175,15 +196,16 @@ async function openUnexpanded(
   found: NotReady,
   request: ImageRequest,
   cache: BlockCache,
-  client: RegistryClient,
   { signal, logger }: { signal: AbortSignal | undefined; logger: Logger },
+  ask: () => Promise<RegistryImage>,
 ): Promise<OpenedImage> {
   const { repository, manifestDigest } = found;
   const { openUnexpandedImage } = await import('./unexpanded-image.js');
   const because = whyNotExpanded(found);
   logger.warn(`${request.image} is read from its blobs by this host, since ${because}`);
   const name = familiarReference(withDefaultTag(parseReference(request.image)));
-  const opened = await openUnexpandedImage({
+  const share = found.state === 'expanding' ? shareOf(found.repository.domain, request, ask) : undefined;
+  return openUnexpandedImage({
     repository,
     manifestDigest,
     name,
@@ -191,14 +213,18 @@ async function openUnexpanded(
     cache,
     signal,
     logger,
+    ...(share === undefined ? {} : { share }),
   });
-  return {
-    ...opened,
-    close: async () => {
-      await opened.close();
-      await client.close();
-    },
-  };
+}
+
+/** What the registry will offer; undefined where it is not to be used. */
+function shareOf(
+  domain: string,
+  { transports = TRANSPORTS }: ImageRequest,
+  ask: () => Promise<RegistryImage>,
+): LaterShare | undefined {
+  const kind = TRANSPORTS.find((transport) => transport !== 'blob' && transports.includes(transport));
+  return kind === undefined ? undefined : new LaterShare({ domain, kind, ask });
 }
 
 function whyNotExpanded(found: NotReady): string {
@@ -213,12 +239,11 @@ function whyNotExpanded(found: NotReady): string {
   }
 }
 
-function readyImage(found: ReadyImage, request: ImageRequest, closeClient: () => Promise<void>): OpenedImage {
+function readyImage(found: ReadyImage, request: ImageRequest): OpenedImage {
   const { image, sources, description } = found;
   const { because, passedOver } = choiceOf(found, request);
   const close = async () => {
     await Promise.all(sources.map((source) => source.close()));
-    await closeClient();
   };
   if (sources.length === 0) {
     const why = passedOver.map(({ kind, reason }) => `${kind}: ${reason}`).join('; ');

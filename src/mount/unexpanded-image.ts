@@ -14,6 +14,7 @@ import { type Descriptor, MAX_MANIFEST_BYTES, MEDIA_TYPE, parseManifest } from '
 import type { Repository } from '../oci/repository.js';
 import { BlobSource } from '../source/blob-source.js';
 import { assembleImage } from '../source/image-assembly.js';
+import type { Source } from '../source/source.js';
 import { type Logger, log } from '../telemetry/logger.js';
 import { claimsToc, openEstargzLayer } from './estargz-layer.js';
 import { type HostLayer, HostLayers, type HostProgress } from './host-layers.js';
@@ -33,6 +34,8 @@ export interface UnexpandedImageRequest {
   signal?: AbortSignal | undefined;
   onProgress?: ((progress: HostProgress) => void) | undefined;
   logger?: Logger;
+  /** Serves what it can before the blobs do, once the registry has expanded the image; closed with the image. */
+  share?: Source;
 }
 
 /**
@@ -78,13 +81,14 @@ export async function openUnexpandedImage(request: UnexpandedImageRequest): Prom
   const how =
     lazy.length > 0 ? `; ${lazy.length} of ${expanded.size} layers by their tables of contents` : '';
   const because = `because ${request.because ?? 'the registry has not expanded it'}${how}`;
-  return {
-    image,
-    sources: [source],
-    passedOver: [],
-    served: servedBy([source], because, []),
-    close: () => source.close(),
+  const served = servedBy([source], because, []);
+  // The registry's layer VHDs have the blocks that expanding a layer here gives, and no others.
+  const share = lazy.length > 0 ? undefined : request.share;
+  const sources = share === undefined ? [source] : [share, source];
+  const close = async () => {
+    await Promise.all(sources.map((each) => each.close()));
   };
+  return { image, sources, passedOver: [], served, close };
 }
 
 /** All at once: a host has more patience with its own processors than with a registry. */
