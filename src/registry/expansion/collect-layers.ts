@@ -4,7 +4,7 @@
  */
 import { statSync, unlinkSync } from 'node:fs';
 import { readdir, stat } from 'node:fs/promises';
-import { layerPath, layerPaths } from '../../image/catalog.js';
+import { checkpointsPath, layerPath, layerPaths, recipePath } from '../../image/catalog.js';
 import type { Store } from '../../image/store.js';
 import { syncDirectory } from '../../oci/durable-file.js';
 import type { StoreGarbage } from './expansion.js';
@@ -53,14 +53,15 @@ export async function collectLayers(
  */
 function removeUnused(store: Store, tasks: LayerTasks, diffID: string, before: number): number | undefined {
   if (tasks.isNeeded(diffID)) return undefined;
-  const found = layerPaths(diffID).flatMap((path) => {
+  // The layer VHD first: without it the layer is not there.
+  const paths = [...layerPaths(diffID).reverse(), recipePath(diffID), checkpointsPath(diffID)];
+  const found = paths.flatMap((path) => {
     const status = statSync(store.path(path), { throwIfNoEntry: false });
     return status === undefined ? [] : [{ path, status }];
   });
   if (found.length === 0) return undefined;
   // The time of change is that of the last link made or removed. A killed process leaves some of the files.
   if (found.some(({ status }) => status.nlink > 1 || status.ctimeMs >= before)) return undefined;
-  // The layer VHD first: without it the layer is not there.
-  for (const { path } of found.reverse()) unlinkSync(store.path(path));
+  for (const { path } of found) unlinkSync(store.path(path));
   return found.find(({ path }) => path === layerPath(diffID))?.status.size ?? 0;
 }

@@ -1,5 +1,5 @@
 import { existsSync, readdirSync, statSync } from 'node:fs';
-import { join } from 'node:path';
+import { extname, join } from 'node:path';
 import anyTest, { type TestFn } from 'ava';
 import { TELEPORT_TYPE } from '../../../src/image/artifact.js';
 import { layerPath } from '../../../src/image/catalog.js';
@@ -198,7 +198,11 @@ test('a manifest that is deleted takes its layers along, and no others', async (
   t.deepEqual((referrers as { manifests: unknown[] }).manifests, []);
   // What has lately been in use may be pushed again; a day later it goes.
   t.is((await expansion.collectGarbage(3600_000)).layers, 0);
+  const files = () => readdirSync(join(registry.data, 'store', 'layers/sha256')).map((name) => extname(name));
+  const kinds = ['.checkpoints', '.digests', '.recipe', '.vhd'];
+  t.deepEqual(files().sort(), [...kinds, ...kinds].sort());
   t.is((await expansion.collectGarbage(-1000)).layers, 1);
+  t.deepEqual(files().sort(), kinds);
   t.is(layersIn(join(registry.data, 'store')), 1);
   // And comes back when it is pushed again.
   t.is(
