@@ -5,6 +5,8 @@
  * fails puts its blocks back into the queue, where the next source, or the same one after a pause, gets them. A
  * block leaves the queue verified and put into its block file, or with EIO and a log line.
  *
+ * Where a source has a layer as a stream only, blocks stay in the queue until the stream has passed them.
+ *
  * What the queue leaves room for is fetched ahead: what follows where somebody reads in sequence, and what
  * `prefetch` is asked for. A reader who comes for a block on its way waits for it like everyone else.
  */
@@ -15,9 +17,11 @@ import { FetchLog } from './fetch-log.js';
 import type { FetchMeter } from './fetch-meter.js';
 import { noFetches } from './fetch-stats.js';
 import type { LayerSource } from './layer-source.js';
+import { LayerStream, type StreamHost } from './layer-stream.js';
 import { Prefetch, type PrefetchOptions, PrefetchQueue } from './prefetch-queue.js';
 import { LAST_TRY_MS, type Run, RunReader } from './run-reader.js';
 import type { ReadAhead } from './sequential-streams.js';
+import { StreamGate } from './stream-gate.js';
 import { Want } from './want.js';
 
 export interface FetchOptions {
@@ -41,6 +45,10 @@ const OVERDUE_MS = 1000;
 const OVERDUE_WAIT_MS = 2000;
 /** Reads that are kept free for what somebody waits for. */
 const RESERVED_READS = 4;
+/** Failures of a stream after which it is begun only for who waits for it. */
+const MAX_STREAM_FAILURES = 3;
+/** How often those who wait for a stream look for a better source. */
+const LOOK_AGAIN_MS = 500;
 
 export class FetchScheduler {
   readonly stats = noFetches();
@@ -54,6 +62,8 @@ export class FetchScheduler {
   /** In the order of arrival, which is nearly that of the deadlines. */
   readonly #queue = new Set<Want>();
   readonly #prefetches = new PrefetchQueue();
+  readonly #streams = new WeakMap<LayerSource, LayerStream>();
+  readonly #streamHost: StreamHost;
   #outstanding = 0;
   #prefetchBytes = 0;
   #pumpSoon: NodeJS.Immediate | undefined;
@@ -61,12 +71,22 @@ export class FetchScheduler {
 
   constructor(options: FetchOptions = {}, logger?: Logger) {
     this.#log = new FetchLog(logger);
-    this.#reader = new RunReader(options.attemptTimeout ?? 20_000, this.#log);
+    const attemptTimeout = options.attemptTimeout ?? 20_000;
+    this.#reader = new RunReader(attemptTimeout, this.#log);
     this.#delivery = new BlockDelivery(this.stats, this.#log);
     this.#deadline = options.deadline ?? 60_000;
     this.#maxOutstanding = options.maxOutstanding ?? 16;
     this.#maxReadBytes = options.maxReadBytes ?? 1 << 20;
     this.#maxPrefetchBytes = options.maxPrefetchBytes ?? 8 << 20;
+    this.#streamHost = {
+      gate: new StreamGate(),
+      reader: this.#reader,
+      attemptTimeout,
+      isParked: (want) => this.#queue.has(want),
+      unpark: (want) => this.#queue.delete(want),
+      deliver: (run, source, bytes) => this.#deliver(run, source, bytes),
+      changed: () => this.#pump(),
+    };
   }
 
   /** What came from each kind of source. */
@@ -179,11 +199,20 @@ export class FetchScheduler {
     for (const want of this.#queue) {
       const choice = want.choose(now);
       const isLate = want.deadline <= now;
-      if (choice === 'exhausted' || (isLate && (want.wasTried || 'waitUntil' in choice))) {
+      if (choice === 'exhausted') {
+        this.#queue.delete(want);
+        given.push(want);
+        continue;
+      }
+      const isParked = 'source' in choice && choice.source.isStream;
+      if (isLate && (want.wasTried || isParked || 'waitUntil' in choice)) {
         this.#queue.delete(want);
         given.push(want);
       } else if ('waitUntil' in choice) {
         wakeAt = Math.min(wakeAt, choice.waitUntil, want.deadline);
+      } else if (isParked) {
+        this.#streamOf(want.layer, choice.source).want(want.block);
+        wakeAt = Math.min(wakeAt, want.deadline, now + LOOK_AGAIN_MS);
       } else if (this.#outstanding < this.#maxOutstanding) {
         this.#start(want, choice.source, now);
       } else {
@@ -227,6 +256,13 @@ export class FetchScheduler {
           wakeAt = Math.min(wakeAt, choice.waitUntil);
           break;
         }
+        if (choice.source.isStream) {
+          const stream = this.#streamOf(layer, choice.source);
+          // What has passed and is not in the cache cannot be kept there.
+          if (stream.passes > 0 || stream.failures >= MAX_STREAM_FAILURES) range.giveUp();
+          else stream.want(next.first);
+          break;
+        }
         for (const want of wants) layer.wants.set(want.block, want);
         this.stats.blocksPrefetched += wants.length;
         range.begun(next.count);
@@ -234,12 +270,20 @@ export class FetchScheduler {
         this.#prefetchBytes += bytes;
         this.#begin(wants, choice.source, now, (arrived) => {
           this.#prefetchBytes -= bytes;
-          range.ended(next.first, !arrived);
+          if (!arrived && choice.source.isStream) range.putBack(next.first);
+          else range.ended(next.first, !arrived);
         });
       }
     }
     this.#prefetches.pending();
     return wakeAt;
+  }
+
+  #streamOf(layer: CachedLayer, source: LayerSource): LayerStream {
+    const known = this.#streams.get(source);
+    const stream = known ?? new LayerStream(layer, source, this.#streamHost);
+    if (known === undefined) this.#streams.set(source, stream);
+    return stream;
   }
 
   /** Starts one read for the wanted block and its wanted neighbours. */

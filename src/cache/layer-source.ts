@@ -1,6 +1,6 @@
 /** One layer as one source has it: opened at the first read, and again after a read that failed. */
 import type { BlockDigests } from '../layer/block-digests.js';
-import { type LayerHandle, SourceError } from '../source/source.js';
+import { type LayerHandle, SourceError, type VhdPiece } from '../source/source.js';
 import { Histogram } from '../telemetry/histogram.js';
 import type { SourceFailure, SourceState } from './source-state.js';
 
@@ -14,7 +14,7 @@ interface OpenLayer {
  * What a damaged wire makes of a good answer: worth another try, as a broken connection is, until it has happened so
  * often in a row that the server must be meant.
  */
-const DAMAGE = new Set(['PROTOCOL', 'SIGNATURE']);
+const DAMAGE = new Set(['PROTOCOL', 'SIGNATURE', 'CORRUPT']);
 const DAMAGE_IN_ROW = 3;
 
 export class LayerSource {
@@ -29,6 +29,7 @@ export class LayerSource {
   lastProblem: SourceFailure | undefined;
   readonly #digests: BlockDigests;
   #open: OpenLayer | undefined;
+  #streamed: LayerHandle | undefined;
   #damaged = 0;
   readonly #lenders = new WeakMap<Uint8Array, LayerHandle>();
 
@@ -38,12 +39,22 @@ export class LayerSource {
     state.use(digests.diffID);
   }
 
-  async read(offset: number, length: number, signal: AbortSignal): Promise<Uint8Array> {
+  /** The layer comes as a stream only, as the first read has found. */
+  get isStream(): boolean {
+    return this.#streamed !== undefined;
+  }
+
+  /** undefined of a layer that is a stream. */
+  async read(offset: number, length: number, signal: AbortSignal): Promise<Uint8Array | undefined> {
     this.#open ??= { handle: this.#openHandle(signal), reads: 0, discarded: false };
     const open = this.#open;
     open.reads += 1;
     try {
       const handle = await open.handle;
+      if (handle.stream !== undefined) {
+        this.#streamed = handle;
+        return undefined;
+      }
       const bytes = await handle.read(offset, length, signal);
       if (bytes.length !== length) {
         throw new SourceError(
@@ -60,6 +71,18 @@ export class LayerSource {
     } finally {
       open.reads -= 1;
       closeWhenIdle(open);
+    }
+  }
+
+  /** Of a layer that is a stream: see LayerHandle. */
+  async *stream(pieceSize: number, signal: AbortSignal): AsyncGenerator<VhdPiece, void, void> {
+    try {
+      for await (const piece of this.#streamed?.stream?.(pieceSize, signal) ?? []) {
+        yield piece;
+        this.#damaged = 0;
+      }
+    } catch (error) {
+      throw this.#judged(error);
     }
   }
 

@@ -77,6 +77,12 @@ export class Prefetch {
     this.#next = this.#failures < MAX_FAILURES ? Math.min(this.#next, first) : this.#end;
   }
 
+  /** What was begun at `first` has not been read, through nobody's fault. */
+  putBack(first: number): void {
+    this.#running -= 1;
+    this.#next = Math.min(this.#next, first);
+  }
+
   giveUp(): void {
     this.#next = this.#end;
   }

@@ -24,7 +24,10 @@ export class RunReader {
     this.#log = log;
   }
 
-  /** The bytes of the run; undefined when they did not come, which its blocks and the source then know. */
+  /**
+   * The bytes of the run; undefined when they did not come, which its blocks and the source then know, or when the
+   * layer is found to be a stream.
+   */
   async read(run: Run, source: LayerSource, now: number): Promise<Uint8Array | undefined> {
     const { layer, block: first } = run[0];
     const { blockSize, size } = layer.digests;
@@ -36,22 +39,24 @@ export class RunReader {
       const bytes = await withTimeout(Math.min(this.#attemptTimeout, remaining), layer.signal, (signal) =>
         source.read(offset, length, signal),
       );
-      this.#succeeded(source, attempt, length);
+      if (bytes === undefined) source.state.abandoned(attempt);
+      else this.succeeded(source, attempt, length);
       return bytes;
     } catch (error) {
       if (layer.closed) source.state.abandoned(attempt);
-      else this.#failed(run, source, attempt, error);
+      else this.failed(run, source, attempt, error);
       return undefined;
     }
   }
 
-  #succeeded(source: LayerSource, attempt: Attempt, length: number): void {
+  succeeded(source: LayerSource, attempt: Attempt, length: number): void {
     const { state } = source;
     if (!state.healthy) this.#log.sourceBack(state.source.location);
     state.succeeded(attempt, length);
   }
 
-  #failed(run: Run, source: LayerSource, attempt: Attempt, error: unknown): void {
+  /** The source has failed those who waited for it. */
+  failed(wants: readonly Want[], source: LayerSource, attempt: Attempt, error: unknown): void {
     const { state } = source;
     const code = error instanceof OrcaError ? error.code : 'UNEXPECTED';
     const message = (error as Error).message;
@@ -63,6 +68,6 @@ export class RunReader {
     }
     if (!retryable) source.avoidUntil = performance.now() + AVOID_MS;
     source.lastProblem = { code, message, at: Date.now() };
-    for (const want of run) want.failed(source, `${code}, ${message}`, retryable);
+    for (const want of wants) want.failed(source, `${code}, ${message}`, retryable);
   }
 }

@@ -143,6 +143,7 @@ export class SourceState {
     const attempt = { probe: false, failuresBefore: this.#failuresInRow };
     try {
       await withTimeout(PROBE_TIMEOUT_MS, NEVER, async (signal) => {
+        if (this.source.probe !== undefined) return await this.source.probe(diffID, signal);
         const layer = await this.source.openLayer(diffID, signal);
         try {
           await layer.read(0, Math.min(PROBE_BYTES, layer.size), signal);

@@ -104,7 +104,8 @@ export class Want {
       const { healthy, lastFailure } = source.state;
       const down =
         healthy || lastFailure === undefined ? undefined : `${lastFailure.code}, ${lastFailure.message}`;
-      return `${source.state.source.location}: ${this.#reasons.get(source) ?? down ?? 'not tried in time'}`;
+      const late = source.isStream ? 'its stream has not come so far in time' : 'not tried in time';
+      return `${source.state.source.location}: ${this.#reasons.get(source) ?? down ?? late}`;
     });
   }
 }

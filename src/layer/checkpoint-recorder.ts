@@ -37,6 +37,12 @@ export class CheckpointRecorder {
     return this.#span;
   }
 
+  /** A zstd frame begins: as with a gzip member, it needs no window, so it is worth a checkpoint a little early. */
+  addFrame(input: number, out: number): void {
+    if (out - (this.#recorded.at(-1)?.out ?? 0) < this.#span / 2) return;
+    this.add({ in: input, out, bits: 0, member: true, window: new Uint8Array() });
+  }
+
   add({ window, ...place }: Checkpoint): void {
     const compressed: Promise<Uint8Array> =
       window.length === 0 ? Promise.resolve(window) : deflate(window, { level: 3 });

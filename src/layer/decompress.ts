@@ -6,7 +6,7 @@ import { Decompress } from 'fzstd';
 import type { CheckpointRecorder } from './checkpoint-recorder.js';
 import { gunzip } from './gunzip.js';
 import { LayerError } from './layer-error.js';
-import { startsZstdFrame, ZstdFrameSplitter } from './zstd-frames.js';
+import { type FramePiece, startsZstdFrame, ZstdFrameSplitter } from './zstd-frames.js';
 
 /** Bytes in which the decompressor delivers: a turn in its thread costs some 30 µs, so few large ones. */
 const OUTPUT_CHUNK_SIZE = 512 << 10;
@@ -53,7 +53,7 @@ export async function* decompress(
     const chunks = resumed(start, source);
     if (recorder !== undefined) recorder.compression = compression;
     if (compression === 'gzip') yield* gunzip(chunks, recorder);
-    else if (compression === 'zstd') yield* decompressZstd(chunks);
+    else if (compression === 'zstd') yield* decompressZstd(chunks, recorder);
     else yield* chunks;
   } finally {
     await source.return?.();
@@ -93,39 +93,87 @@ function isZlibError(error: unknown): error is NodeJS.ErrnoException {
 type ZstdConstructor = (options: { chunkSize: number }) => NodeJS.ReadWriteStream & AsyncIterable<Uint8Array>;
 const createZstdDecompress = (zlib as { createZstdDecompress?: ZstdConstructor }).createZstdDecompress;
 
-async function* decompressZstd(chunks: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array, void, void> {
-  if (createZstdDecompress === undefined) yield* decompressZstdInScript(chunks);
-  else yield* transformed(frameBytes(chunks), createZstdDecompress({ chunkSize: OUTPUT_CHUNK_SIZE }));
+/** As `decompress` does it, of what is known to be zstd. */
+export function decompressZstd(
+  chunks: AsyncIterable<Uint8Array>,
+  recorder?: CheckpointRecorder,
+): AsyncGenerator<Uint8Array, void, void> {
+  if (createZstdDecompress === undefined) return decompressZstdInScript(chunks, recorder);
+  return recorder === undefined ? decompressFrames(chunks) : decompressEachFrame(chunks, recorder);
 }
 
-async function* frameBytes(chunks: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array, void, void> {
-  const splitter = new ZstdFrameSplitter();
-  for await (const chunk of chunks) {
-    for (const { bytes } of splitter.push(chunk)) if (bytes.length > 0) yield bytes;
+const newDecompressor = () =>
+  createZstdDecompress?.({ chunkSize: OUTPUT_CHUNK_SIZE }) as ReturnType<ZstdConstructor>;
+
+async function* decompressFrames(chunks: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array, void, void> {
+  yield* transformed(bytesOf(framePieces(chunks)), newDecompressor());
+}
+
+/** The output says where a frame begins only when each has a decompressor of its own. */
+async function* decompressEachFrame(
+  chunks: AsyncIterable<Uint8Array>,
+  recorder: CheckpointRecorder,
+): AsyncGenerator<Uint8Array, void, void> {
+  const pieces = framePieces(chunks);
+  let out = 0;
+  for (let next = await pieces.next(); next.done !== true; next = await pieces.next()) {
+    recorder.addFrame(next.value.frame, out);
+    for await (const bytes of transformed(bytesOf(restOfFrame(next.value, pieces)), newDecompressor())) {
+      out += bytes.length;
+      yield bytes;
+    }
   }
+}
+
+async function* restOfFrame(
+  first: FramePiece,
+  pieces: AsyncIterator<FramePiece, void>,
+): AsyncGenerator<FramePiece, void, void> {
+  for (let piece = first; ; ) {
+    yield piece;
+    if (piece.isLast) return;
+    const next = await pieces.next();
+    if (next.done === true) return;
+    piece = next.value;
+  }
+}
+
+/** `cutBlocks` as ZstdFrameSplitter has it. */
+async function* framePieces(
+  chunks: AsyncIterable<Uint8Array>,
+  cutBlocks = false,
+): AsyncGenerator<FramePiece, void, void> {
+  const splitter = new ZstdFrameSplitter(cutBlocks);
+  for await (const chunk of chunks) yield* splitter.push(chunk);
   splitter.finish();
+}
+
+async function* bytesOf(pieces: AsyncIterable<FramePiece>): AsyncGenerator<Uint8Array, void, void> {
+  for await (const { bytes } of pieces) if (bytes.length > 0) yield bytes;
 }
 
 /** With fzstd, which checks no checksums: the diffID does that. Exported for the test on newer versions of Node. */
 export async function* decompressZstdInScript(
   chunks: AsyncIterable<Uint8Array>,
+  recorder?: CheckpointRecorder,
 ): AsyncGenerator<Uint8Array, void, void> {
-  // Block by block, since 4 bytes can stand for 128 KiB and fzstd gives all output of a push at once.
-  const splitter = new ZstdFrameSplitter(true);
   let output: Uint8Array[] = [];
   const newFrame = (): Decompress => new Decompress((bytes) => output.push(bytes));
-  let frame = newFrame();
-  for await (const chunk of chunks) {
-    for (const { bytes, isLast } of splitter.push(chunk)) {
-      try {
-        frame.push(bytes, isLast);
-      } catch (cause) {
-        throw new LayerError('CORRUPT', 'zstd: damaged data', { cause });
-      }
-      if (isLast) frame = newFrame();
-      yield* output;
-      output = [];
+  let decompressor = newFrame();
+  let isFirst = true;
+  let out = 0;
+  // Block by block, since 4 bytes can stand for 128 KiB and fzstd gives all output of a push at once.
+  for await (const { frame, bytes, isLast } of framePieces(chunks, true)) {
+    if (isFirst) recorder?.addFrame(frame, out);
+    try {
+      decompressor.push(bytes, isLast);
+    } catch (cause) {
+      throw new LayerError('CORRUPT', 'zstd: damaged data', { cause });
     }
+    if (isLast) decompressor = newFrame();
+    isFirst = isLast;
+    for (const { length } of output) out += length;
+    yield* output;
+    output = [];
   }
-  splitter.finish();
 }

@@ -20,6 +20,8 @@ const RLE_BLOCK = 1;
 const RESERVED_BLOCK = 3;
 
 export interface FramePiece {
+  /** Bytes of the stream before the frame. */
+  frame: number;
   bytes: Uint8Array;
   /** The frame is complete with these bytes. */
   isLast: boolean;
@@ -50,6 +52,9 @@ type Step<T> = Generator<FramePiece | typeof NEED_INPUT, T, void>;
 
 export class ZstdFrameSplitter {
   #chunk: Uint8Array = new Uint8Array(0);
+  /** Bytes of the stream before the chunk. */
+  #before = 0;
+  #frameAt = 0;
   #position = 0;
   /** Where in the chunk the bytes of the frame begin that have not been given yet. */
   #start = 0;
@@ -62,6 +67,7 @@ export class ZstdFrameSplitter {
 
   /** The parts of `chunk` that belong to frames; each is of one frame. Skippable frames are left out. */
   *push(chunk: Uint8Array): Generator<FramePiece, void, void> {
+    this.#before += this.#chunk.length;
     this.#chunk = chunk;
     this.#position = 0;
     this.#start = 0;
@@ -89,10 +95,11 @@ export class ZstdFrameSplitter {
       if (magic !== FRAME_MAGIC) throw corrupt('something else follows after a frame');
       this.#isInFrame = true;
       this.#start = this.#position;
-      yield { bytes: magicBytes, isLast: false };
+      this.#frameAt = this.#before + this.#position - MAGIC_SIZE;
+      yield this.#piece(magicBytes);
       yield* this.#frame();
       this.#isInFrame = false;
-      yield { bytes: this.#chunk.subarray(this.#start, this.#position), isLast: true };
+      yield this.#piece(this.#chunk.subarray(this.#start, this.#position), true);
     }
   }
 
@@ -129,9 +136,13 @@ export class ZstdFrameSplitter {
     if (descriptor & 0x04) yield* this.#pass(CHECKSUM_SIZE);
   }
 
+  #piece(bytes: Uint8Array, isLast = false): FramePiece {
+    return { frame: this.#frameAt, bytes, isLast };
+  }
+
   *#given(): Step<void> {
     if (this.#isInFrame && this.#start < this.#position) {
-      yield { bytes: this.#chunk.subarray(this.#start, this.#position), isLast: false };
+      yield this.#piece(this.#chunk.subarray(this.#start, this.#position));
       this.#start = this.#position;
     }
   }

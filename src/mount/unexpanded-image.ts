@@ -69,14 +69,14 @@ export async function openUnexpandedImage(request: UnexpandedImageRequest): Prom
       throw new MountError('INVALID_IMAGE', `${what} is no longer in the cache: mount the image again`);
     },
   });
-  // For blocks that are evicted while the image is mounted. A layer may have come from another blob than this image's.
-  const source = new BlobSource({
-    repository,
-    layers: [...expanded.values()].flatMap((layer) =>
-      blobs.get(layer.diffID)?.digest === layer.blob.digest ? layer : [],
-    ),
-    cacheDir: cache.directory,
+  // For blocks that are evicted while the image is mounted. Of another blob than this image's there are no checkpoints,
+  // and what a chunk map says of one holds for no other.
+  const readable = [...expanded.values()].flatMap((layer) => {
+    const blob = blobs.get(layer.diffID) ?? layer.blob;
+    if (blob.digest === layer.blob.digest) return layer;
+    return layer.checkpoints.mediaType === CHUNK_MAP_TYPE ? [] : { ...layer, blob, checkpoints: undefined };
   });
+  const source = new BlobSource({ repository, layers: readable, cacheDir: cache.directory });
   const lazy = [...expanded.values()].filter(({ checkpoints }) => checkpoints.mediaType === CHUNK_MAP_TYPE);
   const how =
     lazy.length > 0 ? `; ${lazy.length} of ${expanded.size} layers by their tables of contents` : '';

@@ -53,6 +53,12 @@ export class RemoteBlob {
     });
   }
 
+  /** Asks for its first byte, once. Throws RegistryError. */
+  async probe(signal?: AbortSignal): Promise<void> {
+    const response = await this.#fetch('bytes=0-0', signal);
+    await response.body.discard();
+  }
+
   async *#chunks(signal: AbortSignal | undefined): AsyncGenerator<Uint8Array, void, void> {
     const { size } = this.descriptor;
     let done = 0;

@@ -1,29 +1,34 @@
 /**
- * The source that needs no share: layer VHDs made of ranges of the ordinary compressed blobs, by the recipes and
- * checkpoints of the teleport artifact. Sequential and repeated reads do not fetch or inflate twice what is kept.
+ * The source that needs no share: layer VHDs made of the ordinary compressed blobs, by the recipes of the teleport
+ * artifact. With checkpoints, ranges of the blob are read, and sequential and repeated reads do not fetch or inflate
+ * twice what is kept; without them (or of a zstd blob of one frame) the blob comes as a stream.
  */
 import { setMaxListeners } from 'node:events';
 import { type BlobCheckpoints, type LayerDigests } from '../image/artifact.js';
 import { Checkpoints } from '../layer/checkpoints.js';
 import { ChunkMap, isChunkMap } from '../layer/chunk-map.js';
+import { decompress } from '../layer/decompress.js';
 import { LayerError } from '../layer/layer-error.js';
 import { LayerRecipe } from '../layer/recipe.js';
 import { verifyBytes } from '../oci/digest.js';
 import type { Descriptor } from '../oci/manifest.js';
+import type { RemoteBlob } from '../oci/remote-blob.js';
 import type { Repository } from '../oci/repository.js';
 import { BlobCache } from './blob-cache.js';
 import { BlobTar, SegmentMemory } from './blob-tar.js';
 import { ChunkedTar } from './chunked-tar.js';
 import { asSource } from './registry-failure.js';
-import { type LayerHandle, type Source, SourceError } from './source.js';
+import { type LayerHandle, type Source, SourceError, type VhdPiece } from './source.js';
+import { fillLiterals, streamVhd } from './vhd-stream.js';
 
 /** A layer as it is in its repository. */
 export interface BlobLayer {
   diffID: string;
   /** The compressed layer. */
   blob: Descriptor;
-  /** Without these two it cannot be read from the blob at random; a chunk map stands for checkpoints. */
+  /** Without it the layer cannot be read from the blob. */
   recipe: LayerDigests['descriptor'] | undefined;
+  /** Without them it cannot be read at random. A chunk map stands for them. */
   checkpoints: BlobCheckpoints['descriptor'] | undefined;
 }
 
@@ -34,6 +39,8 @@ export interface BlobSourceOptions {
   cacheDir: string;
 }
 
+/** Of a stream that is read for one range alone. */
+const PIECE_SIZE = 1 << 20;
 /** Tar ranges this close are read in one: what lies between is in the way of inflating anyhow. */
 const JOINED_GAP = 64 << 10;
 
@@ -69,13 +76,26 @@ export class BlobSource implements Source {
       this.#opened.set(diffID, opened);
       opened.catch(() => this.#opened.delete(diffID));
     }
-    const { recipe, tar, verifiedBy } = await opened;
+    const { recipe, tar, blob, verifiedBy } = await opened;
+    const { size } = recipe;
+    const close = async () => undefined;
+    if (tar !== undefined) {
+      const read = (offset: number, length: number) => readVhd(recipe, tar, offset, length);
+      return { size, read, close, ...(verifiedBy === undefined ? {} : { verifiedBy }) };
+    }
     return {
-      size: recipe.size,
-      ...(verifiedBy === undefined ? {} : { verifiedBy }),
-      read: (offset, length) => readVhd(recipe, tar, offset, length),
-      close: async () => undefined,
+      size,
+      read: (offset, length, signal = this.#stop.signal) =>
+        this.#readStreamed(recipe, blob, { offset, length }, signal),
+      stream: (pieceSize, signal) => this.#stream(recipe, blob, pieceSize, signal),
+      close,
     };
+  }
+
+  /** Asks for the blob: the head of a layer VHD could be had without a registry. */
+  async probe(diffID: string, signal: AbortSignal): Promise<void> {
+    const { blob } = this.#layer(diffID);
+    await asSource(this.#repository.blob(blob, 'layer').probe(signal));
   }
 
   async close(): Promise<void> {
@@ -84,44 +104,92 @@ export class BlobSource implements Source {
   }
 
   async #open(diffID: string): Promise<OpenedLayer> {
-    const layer = this.#layers.get(diffID);
-    if (layer === undefined) throw new SourceError('NOT_FOUND', `${this.location}: no layer ${diffID}`);
-    const missing = (what: string) =>
-      new SourceError(
-        'NOT_FOUND',
-        `${this.location}: layer ${diffID} has no ${what}: expand the image again`,
-      );
-    if (layer.recipe === undefined) throw missing('recipe');
-    if (layer.checkpoints === undefined) throw missing('checkpoints');
-    const [recipeBytes, checkpointBytes] = await Promise.all([
+    const layer = this.#layer(diffID);
+    if (layer.recipe === undefined) {
+      const message = `${this.location}: layer ${diffID} has no recipe: expand the image again`;
+      throw new SourceError('NOT_FOUND', message);
+    }
+    const [recipeBytes, document] = await Promise.all([
       this.#document(layer.recipe, 'layer recipe'),
-      this.#document(layer.checkpoints, 'inflate checkpoints'),
+      layer.checkpoints && this.#document(layer.checkpoints, 'inflate checkpoints'),
     ]);
+    const recipe = decoded(recipeBytes, LayerRecipe.decode);
     const blob = this.#repository.blob(layer.blob, 'layer');
+    const other = (what: string) =>
+      new SourceError('CORRUPT', `${this.location}: ${what} of another layer than ${diffID}`);
+    if (recipe.diffID !== diffID) throw other('recipe');
+    if (document === undefined) return { recipe, blob };
     const read = (offset: number, length: number): Promise<Uint8Array> => {
       this.bytesFetched += length;
       return asSource(blob.read(offset, length, this.#stop.signal));
     };
     const { digest, size } = layer.blob;
-    if (isChunkMap(checkpointBytes)) {
-      const [recipe, map] = decodeBoth(recipeBytes, checkpointBytes, ChunkMap.decode);
-      if (recipe.diffID !== diffID || map.recipe !== layer.recipe.digest || map.blobSize !== size) {
-        throw new SourceError(
-          'CORRUPT',
-          `${this.location}: recipe or chunk map of another layer than ${diffID}`,
-        );
+    if (isChunkMap(document)) {
+      const map = decoded(document, ChunkMap.decode);
+      if (map.recipe !== layer.recipe.digest || map.blobSize !== size) throw other('chunk map');
+      return { recipe, blob, tar: new ChunkedTar(map, this.#memory, read), verifiedBy: map.digest };
+    }
+    const checkpoints = decoded(document, Checkpoints.decode);
+    if (checkpoints.digest !== digest || checkpoints.blobSize !== size) throw other('checkpoints');
+    if (!BlobTar.isPossible(checkpoints)) return { recipe, blob };
+    return { recipe, blob, tar: new BlobTar(checkpoints, this.#memory, read) };
+  }
+
+  #layer(diffID: string): BlobLayer {
+    const layer = this.#layers.get(diffID);
+    if (layer === undefined) throw new SourceError('NOT_FOUND', `${this.location}: no layer ${diffID}`);
+    return layer;
+  }
+
+  async #readStreamed(
+    recipe: LayerRecipe,
+    blob: RemoteBlob,
+    { offset, length }: { offset: number; length: number },
+    signal: AbortSignal,
+  ): Promise<Uint8Array> {
+    const bytes = Buffer.alloc(length);
+    if (recipe.tarRanges(offset, length).length === 0) {
+      fillLiterals(recipe, offset, bytes);
+      return bytes;
+    }
+    for await (const piece of this.#stream(recipe, blob, PIECE_SIZE, signal)) {
+      const start = Math.max(offset, piece.offset);
+      const end = Math.min(offset + length, piece.offset + piece.bytes.length);
+      if (end > start)
+        bytes.set(piece.bytes.subarray(start - piece.offset, end - piece.offset), start - offset);
+      if (end === offset + length) break;
+    }
+    return bytes;
+  }
+
+  async *#stream(
+    recipe: LayerRecipe,
+    blob: RemoteBlob,
+    pieceSize: number,
+    signal: AbortSignal,
+  ): AsyncGenerator<VhdPiece, void, void> {
+    const either = AbortSignal.any([signal, this.#stop.signal]);
+    const pieces = streamVhd(recipe, decompress(this.#counted(blob.stream(either))), pieceSize);
+    try {
+      for (;;) {
+        const next = await asSource(pieces.next());
+        if (next.done === true) return;
+        yield next.value;
       }
-      return { recipe, tar: new ChunkedTar(map, this.#memory, read), verifiedBy: map.digest };
+    } catch (cause) {
+      if (cause instanceof LayerError)
+        throw new SourceError('CORRUPT', `${this.location}: ${cause.message}`, { cause });
+      throw cause;
+    } finally {
+      await pieces.return();
     }
-    const [recipe, checkpoints] = decodeBoth(recipeBytes, checkpointBytes, Checkpoints.decode);
-    if (recipe.diffID !== diffID || checkpoints.digest !== digest || checkpoints.blobSize !== size) {
-      throw new SourceError(
-        'CORRUPT',
-        `${this.location}: recipe or checkpoints of another layer than ${diffID}`,
-      );
+  }
+
+  async *#counted(chunks: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array, void, void> {
+    for await (const chunk of chunks) {
+      this.bytesFetched += chunk.length;
+      yield chunk;
     }
-    if (!BlobTar.isPossible(checkpoints)) throw missing('checkpoints that allow reading it at random');
-    return { recipe, tar: new BlobTar(checkpoints, this.#memory, read) };
   }
 
   async #document(descriptor: Descriptor, what: string): Promise<Uint8Array> {
@@ -147,18 +215,16 @@ export class BlobSource implements Source {
 
 interface OpenedLayer {
   recipe: LayerRecipe;
-  tar: Pick<BlobTar, 'read'>;
+  blob: RemoteBlob;
+  /** Of a blob that can be read at random. */
+  tar?: Pick<BlobTar, 'read'>;
   /** Digest of the chunk map. */
   verifiedBy?: string;
 }
 
-function decodeBoth<T>(
-  recipe: Uint8Array,
-  document: Uint8Array,
-  decode: (bytes: Uint8Array) => T,
-): [LayerRecipe, T] {
+function decoded<T>(document: Uint8Array, decode: (bytes: Uint8Array) => T): T {
   try {
-    return [LayerRecipe.decode(recipe), decode(document)];
+    return decode(document);
   } catch (cause) {
     if (!(cause instanceof LayerError)) throw cause;
     throw new SourceError('CORRUPT', cause.message, { cause });
@@ -168,7 +234,7 @@ function decodeBoth<T>(
 /** `length` bytes of the layer VHD at `offset`. */
 async function readVhd(
   recipe: LayerRecipe,
-  tar: OpenedLayer['tar'],
+  tar: Pick<BlobTar, 'read'>,
   offset: number,
   length: number,
 ): Promise<Uint8Array> {
@@ -192,10 +258,6 @@ async function readVhd(
       }
     }),
   );
-  try {
-    recipe.fillLiterals(offset, bytes);
-  } catch (cause) {
-    throw new SourceError('CORRUPT', (cause as Error).message, { cause });
-  }
+  fillLiterals(recipe, offset, bytes);
   return bytes;
 }

@@ -4,43 +4,46 @@
  */
 import type { Checkpoints, Segment } from '../layer/checkpoints.js';
 import { InflateError, Inflater } from '../native/inflate.js';
+import type { KeptSegment } from './blob-tar.js';
 import type { ReadBytes } from './range-joiner.js';
 import { SourceError } from './source.js';
 
-/** More compressed bytes than the proportion says, since a segment does not compress evenly. */
-const MARGIN = 1.08;
-const MIN_FETCH = 8 << 10;
-/** A rest of a segment that is not worth a request of its own. */
-const MIN_REST = 16 << 10;
+/** Compressed bytes of one fetch: a common segment comes as a whole, for who reads of it reads on, as a rule. */
+const FETCH_SIZE = 2 << 20;
 
-export class InflatedSegment {
+export class InflatedSegment implements KeptSegment {
   readonly #checkpoints: Checkpoints;
   readonly #segment: Segment;
   readonly #fetch: ReadBytes;
-  readonly #bytes: Uint8Array;
+  #bytes: Uint8Array | undefined;
   #filled = 0;
   /** Where in the blob the next fetch begins. */
   #next: number;
   #input: Uint8Array = new Uint8Array();
+  /** What is fetched before somebody reads. */
+  #ahead: Promise<Uint8Array> | undefined;
   #inflater: Inflater | undefined;
   #tail: Promise<void> = Promise.resolve();
-  /** Reads under way. */
   users = 0;
 
   constructor(checkpoints: Checkpoints, segment: Segment, fetch: ReadBytes) {
     this.#checkpoints = checkpoints;
     this.#segment = segment;
     this.#fetch = fetch;
-    this.#bytes = Buffer.allocUnsafeSlow(segment.outEnd - segment.out);
     this.#next = segment.bits === 0 ? segment.in : segment.in - 1;
   }
 
-  /** Bytes of memory. */
   get size(): number {
-    return this.#bytes.length;
+    return this.#segment.outEnd - this.#segment.out;
   }
 
-  /** The bytes `from` to `to` of the segment; a view. Throws SourceError CORRUPT, and what the fetch throws. */
+  prefetch(): void {
+    if (this.#bytes !== undefined || this.#ahead !== undefined) return;
+    this.#ahead = this.#fetchMore();
+    // Who reads hears of it.
+    this.#ahead.catch(() => undefined);
+  }
+
   async read(from: number, to: number): Promise<Uint8Array> {
     this.users++;
     try {
@@ -49,41 +52,46 @@ export class InflatedSegment {
         this.#tail = extended.catch(() => undefined);
         await extended;
       }
-      return this.#bytes.subarray(from, to);
+      return this.#bytes?.subarray(from, to) ?? new Uint8Array();
     } finally {
       this.users--;
     }
   }
 
   async #extend(to: number): Promise<void> {
+    this.#bytes ??= Buffer.allocUnsafeSlow(this.size);
+    // No more than is read: others wait for the threads, and the rest may not be wanted.
+    const target = this.#bytes.subarray(0, to);
     try {
       while (this.#filled < to) {
-        if (this.#input.length === 0) this.#input = await this.#fetchFor(to);
-        await this.#inflate();
+        if (this.#input.length === 0) this.#input = await this.#fetched();
+        await this.#inflate(target);
       }
     } catch (cause) {
       if (!(cause instanceof InflateError)) throw cause;
       throw this.#corrupt(cause.message, cause);
     }
-    if (this.#filled < this.#bytes.length) return;
+    if (this.#filled < this.size) return;
     this.#inflater = undefined;
     this.#input = new Uint8Array();
   }
 
-  /** The next compressed bytes, about as many as `to` needs. */
-  async #fetchFor(to: number): Promise<Uint8Array> {
-    const { inEnd } = this.#segment;
-    const rest = inEnd - this.#next;
+  #fetched(): Promise<Uint8Array> {
+    const ahead = this.#ahead;
+    this.#ahead = undefined;
+    return ahead ?? this.#fetchMore();
+  }
+
+  async #fetchMore(): Promise<Uint8Array> {
+    const rest = this.#segment.inEnd - this.#next;
     if (rest <= 0) throw this.#corrupt('the segment ends too early');
-    const share = (to - this.#filled) / (this.#bytes.length - this.#filled);
-    const length = Math.max(MIN_FETCH, Math.ceil(share * rest * MARGIN));
-    const wanted = rest - length < MIN_REST ? rest : length;
+    const wanted = Math.min(rest, FETCH_SIZE);
     const bytes = await this.#fetch(this.#next, wanted);
     this.#next += wanted;
     return bytes;
   }
 
-  async #inflate(): Promise<void> {
+  async #inflate(target: Uint8Array): Promise<void> {
     if (this.#inflater === undefined) {
       const { bits, isBeginning, index } = this.#segment;
       if (isBeginning) this.#inflater = new Inflater();
@@ -93,7 +101,7 @@ export class InflatedSegment {
         if (bits !== 0) this.#input = this.#input.subarray(1);
       }
     }
-    const step = await this.#inflater.run(this.#input, this.#bytes.subarray(this.#filled));
+    const step = await this.#inflater.run(this.#input, target.subarray(this.#filled));
     this.#input = this.#input.subarray(step.consumed);
     this.#filled += step.produced;
   }

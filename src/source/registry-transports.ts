@@ -35,7 +35,7 @@ export function openTransports(
   for (const transport of transports) {
     const { kind } = transport;
     if (kind === 'blob') {
-      if (blobs.layers.some(({ recipe, checkpoints }) => recipe && checkpoints)) {
+      if (blobs.layers.some(({ recipe }) => recipe)) {
         sources.push(new BlobSource({ repository, ...blobs }));
       }
       continue;

@@ -15,6 +15,12 @@ export type SourceKind = 'file' | 'smb' | 'https' | 'blob';
  */
 export class SourceError extends OrcaError {}
 
+/** A range of a layer VHD; `offset` is a multiple of the length of a whole piece. */
+export interface VhdPiece {
+  offset: number;
+  bytes: Uint8Array;
+}
+
 /** One layer VHD, open for reading. */
 export interface LayerHandle {
   /** Length of the layer VHD in bytes, footer included. */
@@ -26,6 +32,11 @@ export interface LayerHandle {
   readonly verifiedBy?: string;
   /** `length` bytes at `offset`, both within `size`. Many reads may be outstanding at once. */
   read(offset: number, length: number, signal?: AbortSignal): Promise<Uint8Array>;
+  /**
+   * Only of a layer that comes as a stream: all of it in pieces of `pieceSize` bytes in ascending order, the last one
+   * may be shorter; empty ones between are signs of life. `read` would go through such a stream for itself.
+   */
+  stream?(pieceSize: number, signal: AbortSignal): AsyncGenerator<VhdPiece, void, void>;
   /** What `read` gave is not read any more, and its memory may be used again. It need not be called. */
   giveBack?(bytes: Uint8Array): void;
   close(): Promise<void>;
@@ -39,5 +50,7 @@ export interface Source {
   readFile(path: string, maxBytes: number, signal?: AbortSignal): Promise<Uint8Array>;
   /** Opens a layer VHD by diffID (`sha256:…`). A handle survives reconnects of its source. */
   openLayer(diffID: string, signal?: AbortSignal): Promise<LayerHandle>;
+  /** Whether it can be reached; by default a layer is opened and its head read. Throws as a read does. */
+  probe?(diffID: string, signal: AbortSignal): Promise<void>;
   close(): Promise<void>;
 }
