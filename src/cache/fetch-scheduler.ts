@@ -205,13 +205,14 @@ export class FetchScheduler {
         continue;
       }
       const isParked = 'source' in choice && choice.source.isStream;
+      // Also for one that is late: the next reader will not be.
+      if (isParked) this.#streamOf(want.layer, choice.source).want(want.block);
       if (isLate && (want.wasTried || isParked || 'waitUntil' in choice)) {
         this.#queue.delete(want);
         given.push(want);
       } else if ('waitUntil' in choice) {
         wakeAt = Math.min(wakeAt, choice.waitUntil, want.deadline);
       } else if (isParked) {
-        this.#streamOf(want.layer, choice.source).want(want.block);
         wakeAt = Math.min(wakeAt, want.deadline, now + LOOK_AGAIN_MS);
       } else if (this.#outstanding < this.#maxOutstanding) {
         this.#start(want, choice.source, now);

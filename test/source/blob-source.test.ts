@@ -204,7 +204,7 @@ async function streamed(handle: LayerHandle, pieceSize: number): Promise<Buffer>
 
 test('a layer without checkpoints, or of one zstd frame, is the layer VHD as a stream', async (t) => {
   const tar = archive(
-    member({ name: 'large' }, content(new Random(8), 3_000_000)),
+    member({ name: 'large' }, content(new Random(8), 9_000_000)),
     member({ name: 'b' }, 'b'),
   );
   for (const [blob, withCheckpoints] of [
