@@ -78,7 +78,7 @@ rm -rf "$library.new"
 mkdir -p "$library.new/dist" "$library.new/native/build"
 cp -R "$source/dist/bin" "$library.new/dist/bin"
 cp "$source/native/build/orca.node" "$source/native/build/orca-supervisor" "$library.new/native/build/"
-cp -R "$source/proto" "$source/package.json" "$library.new/"
+cp -R "$source/page" "$source/proto" "$source/package.json" "$library.new/"
 modules=$(cd "$source" && npm ls --omit=dev --all --parseable | sed 1d)
 [ -n "$modules" ] || fail "npm does not know the modules that are installed: run npm ci first"
 echo "$modules" | while read -r module; do

@@ -21,6 +21,13 @@ const char* nameOf(EndReason reason) {
 
 Napi::Value numberOf(Napi::Env env, uint64_t value) { return Napi::Number::New(env, static_cast<double>(value)); }
 
+/// Device, block and milliseconds of each touch, one after the other.
+Napi::Value arrayOf(Napi::Env env, const std::vector<Touch>& touches) {
+  auto array = Napi::Uint32Array::New(env, touches.size() * 3);
+  if (!touches.empty()) memcpy(array.Data(), touches.data(), touches.size() * sizeof(Touch));
+  return array;
+}
+
 }  // namespace
 
 /// Arguments: fd, indexPath, blockFiles, threads, adopt, onMiss, onEnd.
@@ -123,12 +130,10 @@ Napi::Value SessionObject::stats(const Napi::CallbackInfo& info) {
   return stats;
 }
 
-/// Device, block and milliseconds of each touch, one after the other.
-Napi::Value SessionObject::touched(const Napi::CallbackInfo& info) {
-  const auto entries = session_->touched();
-  auto array = Napi::Uint32Array::New(info.Env(), entries.size() * 3);
-  if (!entries.empty()) memcpy(array.Data(), entries.data(), entries.size() * sizeof(Touch));
-  return array;
+Napi::Value SessionObject::touched(const Napi::CallbackInfo& info) { return arrayOf(info.Env(), session_->touched()); }
+
+Napi::Value SessionObject::filesRead(const Napi::CallbackInfo& info) {
+  return arrayOf(info.Env(), session_->filesRead());
 }
 
 /// `numbers`: kind, bytes of the path, first page, pages and milliseconds of each access; `paths`: one after the other.
@@ -179,6 +184,7 @@ void defineSession(Napi::Env env, Napi::Object exports) {
                                                Self::InstanceMethod<&Self::accesses>("accesses"),
                                                Self::InstanceMethod<&Self::preload>("preload"),
                                                Self::InstanceMethod<&Self::stopPreload>("stopPreload"),
+                                               Self::InstanceMethod<&Self::filesRead>("filesRead"),
                                                Self::InstanceMethod<&Self::close>("close"),
                                            }));
 }

@@ -21,6 +21,7 @@ class SessionObject : public Napi::ObjectWrap<SessionObject> {
   Napi::Value accesses(const Napi::CallbackInfo& info);
   void preload(const Napi::CallbackInfo& info);
   void stopPreload(const Napi::CallbackInfo& info);
+  Napi::Value filesRead(const Napi::CallbackInfo& info);
   /// Only asks; onEnd tells when the threads have ended.
   void close(const Napi::CallbackInfo& info);
   void missed(Napi::Env env, uint32_t device, uint64_t first, uint64_t count);

@@ -111,6 +111,7 @@ struct Operations {
     Inode inode;
     if (!server.inodeOf(request.header.nodeid, inode)) return server.error(request, ESTALE);
     if (!inode.isRegular()) return server.error(request, EINVAL);
+    if (server.logs(request)) server.filesRead_->touch(0, inode.nid, 1);
     if (in.offset >= inode.size) return server.connection_->reply(request.header.unique);
     const auto length =
         static_cast<size_t>(std::min({uint64_t{in.size}, uint64_t{Server::kMaxRead}, inode.size - in.offset}));

@@ -1,5 +1,7 @@
 #include "server.h"
 
+#include <array>
+
 #include "operations.h"
 
 namespace orca {
@@ -20,7 +22,8 @@ Server::Server(ErofsIndex index, std::vector<std::shared_ptr<BlockFile>> files, 
       connection_(std::move(connection)),
       onMiss_(std::move(onMiss)),
       touches_(std::make_shared<TouchLog>(blocksOf(files_))),
-      accesses_(std::make_shared<AccessLog>(index_.rootNid())) {}
+      accesses_(std::make_shared<AccessLog>(index_.rootNid())),
+      filesRead_(std::make_shared<TouchLog>(std::array{index_.endNid()})) {}
 
 void Server::survey() { survey_ = index_.survey(); }
 

@@ -64,6 +64,8 @@ class Server : public MissSink, public std::enable_shared_from_this<Server> {
   const std::vector<std::shared_ptr<BlockFile>>& files() const { return files_; }
   /// What this thread asks for is asked for ahead, and not logged.
   void preloadedBy(uint32_t thread) { preloader_ = thread; }
+  /// Likewise, with files as the blocks of one device: nids.
+  std::shared_ptr<TouchLog> filesRead() const { return filesRead_; }
 
   static const char* nameOf(size_t opcode);
 
@@ -99,6 +101,7 @@ class Server : public MissSink, public std::enable_shared_from_this<Server> {
   const std::shared_ptr<TouchLog> touches_;
   const std::shared_ptr<AccessLog> accesses_;
   std::atomic<uint32_t> preloader_ = 0;
+  const std::shared_ptr<TouchLog> filesRead_;
   ErofsIndex::Survey survey_{true, true};
 };
 

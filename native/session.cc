@@ -102,6 +102,7 @@ Failure Session::start(Descriptor descriptor, SessionOptions options, std::uniqu
                                               std::move(options.onMiss));
   session->touches_ = session->server_->touches();
   session->accesses_ = session->server_->accesses();
+  session->filesRead_ = session->server_->filesRead();
   session->onEnd_ = std::move(options.onEnd);
   session->adopt_ = options.adopt;
   session->running_ = options.threads;

@@ -48,6 +48,8 @@ class Session {
   void stopPreload();
   /// Null before preload().
   std::shared_ptr<Preloader> preloader();
+  /// The same of files: nids as the blocks of device 0.
+  std::vector<Touch> filesRead() { return filesRead_->entries(); }
 
  private:
   class Receiver;
@@ -61,6 +63,7 @@ class Session {
   /// Guards the three below against the end of the threads, which releases the first two.
   std::mutex alive_;
   std::shared_ptr<MappedFile> index_;
+  std::shared_ptr<TouchLog> filesRead_;
   std::shared_ptr<Server> server_;
   std::shared_ptr<Preloader> preloader_;
   std::function<void(EndReason, std::string)> onEnd_;

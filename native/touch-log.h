@@ -1,5 +1,5 @@
-// Which blocks the READs of one session have touched, in the order of their first touch: what a startup profile is
-// made of. A touch that is not the first costs one load.
+// Which blocks, or files, the READs of one session have touched, in the order of their first touch: what a startup
+// profile is made of. A touch that is not the first costs one load.
 #pragma once
 
 #include <atomic>

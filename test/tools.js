@@ -22,6 +22,7 @@ const packages = {
   curl: 'curl',
   openssl: 'openssl',
   'mkfs.erofs': 'erofs-utils',
+  chromium: 'chromium',
   'qemu-img': 'qemu-utils',
   getfattr: 'attr',
   setcap: 'libcap2-bin',

@@ -1,6 +1,7 @@
 /** The end of a wanted block: verified, in its block file, and its readers answered; or EIO for them and a log line. */
 import { constants } from 'node:os';
 import type { PutResult } from '../native/addon.js';
+import type { SourceKind } from '../source/source.js';
 import type { CachedLayer } from './cached-layer.js';
 import type { FetchLog } from './fetch-log.js';
 import { FetchMeter } from './fetch-meter.js';
@@ -58,10 +59,12 @@ export class BlockDelivery {
         layer.putting.delete(block);
       }
     }
+    const right = run.filter(({ block }) => !wrong.has(block));
     for (const want of run) {
       if (wrong.has(want.block)) this.#corrupt(want, source);
       else this.#fetched(source, want, layer.digests.length(want.block));
     }
+    remember(layer, right, source.state.source.kind);
     return { wrong: run.filter(({ block }) => wrong.has(block)), askedAgain };
   }
 
@@ -145,4 +148,17 @@ async function putRun(
     });
   }
   return result;
+}
+
+/** Neighbours that were demanded, or not, alike are one run. */
+function remember(layer: CachedLayer, wants: readonly Want[], kind: SourceKind): void {
+  const time = performance.now();
+  for (let from = 0; from < wants.length; ) {
+    const { block, demanded } = wants[from] as Want;
+    let count = 1;
+    while (wants[from + count]?.block === block + count && wants[from + count]?.demanded === demanded)
+      count += 1;
+    layer.history.add({ time, first: block, count, kind, demanded });
+    from += count;
+  }
 }

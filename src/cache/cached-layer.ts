@@ -3,6 +3,7 @@ import { setMaxListeners } from 'node:events';
 import type { BlockDigests } from '../layer/block-digests.js';
 import type { BlockFile } from '../native/addon.js';
 import type { Eviction } from './eviction.js';
+import { FetchHistory } from './fetch-history.js';
 import type { LayerSource } from './layer-source.js';
 import { SequentialStreams } from './sequential-streams.js';
 import type { Want } from './want.js';
@@ -28,6 +29,7 @@ export class CachedLayer {
   /** Blocks that have come and are being verified and stored; true of one that was asked for again meanwhile. */
   readonly putting = new Map<number, boolean>();
   readonly streams: SequentialStreams;
+  readonly history = new FetchHistory();
   /** Blocks that did not come within their deadline, and when that was (`performance.now()`). The scheduler's. */
   readonly overdue = new Map<number, number>();
   /** When each block group was last filled or missed, in milliseconds since 1970. */

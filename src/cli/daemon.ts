@@ -27,7 +27,9 @@ export function addDaemonCommand(program: Command): void {
     .option('--stop', 'end the daemon that runs')
     .option('--force', 'with --stop: also when mounts are there, which end');
   command.addOption(
-    new Option('--http <address>', 'serve metrics, for reading alone, at 127.0.0.1:PORT').env('ORCA_HTTP'),
+    new Option('--http <address>', 'serve a page that draws the mounts, and metrics, at 127.0.0.1:PORT').env(
+      'ORCA_HTTP',
+    ),
   );
   addDaemonOptions(command);
   addLogOptions(command);

@@ -103,6 +103,11 @@ export class Daemon {
     return { directory, limit, used, bytesEvicted, ...scheduler.stats };
   }
 
+  /** Where the cache keeps an image index. */
+  indexPath(digest: string): string {
+    return this.#cache.blobs.path(digest);
+  }
+
   /** What is known of the reads from sources. */
   get fetches(): FetchScheduler {
     return this.#cache.scheduler;

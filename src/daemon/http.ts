@@ -1,6 +1,8 @@
 /**
  * The read-only HTTP port of the daemon: off unless `--http` is given, and on loopback addresses alone.
  *
+ *   GET /            a page that draws the mounts (page.ts), and its files
+ *   GET /view/…      what it draws (page-view.ts)
  *   GET /metrics     for Prometheus
  *
  * Every user of the host can connect, so what is answered holds no configuration of containers and no credentials.
@@ -11,9 +13,12 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo } from 'node:net';
 import { log } from '../telemetry/logger.js';
 import { METRICS_TYPE } from '../telemetry/metrics.js';
+import { MOUNT_ID } from './api.js';
 import type { Daemon } from './daemon.js';
 import { DaemonError } from './daemon-error.js';
 import { daemonMetrics } from './metrics.js';
+import { Views } from './mount-view.js';
+import { PAGE_HEADERS, pageFile } from './page.js';
 
 const MAX_CONNECTIONS = 64;
 const HEADERS_MS = 10_000;
@@ -38,10 +43,11 @@ export function parseHttpAddress(text: string): HttpAddress {
 
 /** Resolves with the URL. Throws what listening throws. */
 export async function serveHttp(daemon: Daemon, { host, port }: HttpAddress): Promise<string> {
+  const views = new Views(daemon);
   const server: Server = createServer(
     { headersTimeout: HEADERS_MS, requestTimeout: HEADERS_MS },
     (request, response) => {
-      void answer(daemon, request, response);
+      void answer(daemon, views, request, response);
     },
   );
   server.maxConnections = MAX_CONNECTIONS;
@@ -56,17 +62,23 @@ export async function serveHttp(daemon: Daemon, { host, port }: HttpAddress): Pr
 interface Answer {
   type: string;
   body: string;
-  headers?: Record<string, string>;
 }
 
-async function answer(daemon: Daemon, request: IncomingMessage, response: ServerResponse): Promise<void> {
+const VIEW = /^\/view\/mounts\/([^/]+)\.json$/;
+
+async function answer(
+  daemon: Daemon,
+  views: Views,
+  request: IncomingMessage,
+  response: ServerResponse,
+): Promise<void> {
   try {
     const { host = '' } = request.headers;
     if (!/^(127(\.\d{1,3}){3}|localhost|\[::1\])(:\d{1,5})?$/.test(host))
       return send(response, 421, text('this port is for its own host alone\n'));
     if (request.method !== 'GET') return send(response, 405, text('only GET\n'));
     const path = (request.url ?? '/').replace(/\?.*$/s, '');
-    const found = await resource(daemon, path);
+    const found = await resource(daemon, views, path);
     send(response, found === undefined ? 404 : 200, found ?? text('no such resource\n'));
   } catch (error) {
     const missing = error instanceof DaemonError && error.code === 'NOT_FOUND';
@@ -75,22 +87,29 @@ async function answer(daemon: Daemon, request: IncomingMessage, response: Server
   }
 }
 
-async function resource(daemon: Daemon, path: string): Promise<Answer | undefined> {
+async function resource(daemon: Daemon, views: Views, path: string): Promise<Answer | undefined> {
   if (path === '/metrics') return { type: METRICS_TYPE, body: daemonMetrics(daemon) };
-  return undefined;
+  if (path === '/view/mounts.json') return json(views.mounts());
+  const id = VIEW.exec(path)?.[1];
+  if (id !== undefined) return MOUNT_ID.test(id) ? json(await views.mount(id)) : undefined;
+  return pageFile(path);
+}
+
+function json(value: object): Answer {
+  return { type: 'application/json', body: JSON.stringify(value) };
 }
 
 function text(body: string): Answer {
   return { type: 'text/plain; charset=utf-8', body };
 }
 
-function send(response: ServerResponse, status: number, { type, body, headers }: Answer): void {
+function send(response: ServerResponse, status: number, { type, body }: Answer): void {
   response.writeHead(status, {
     'content-type': type,
     'content-length': Buffer.byteLength(body),
     'cache-control': 'no-store',
     'x-content-type-options': 'nosniff',
-    ...headers,
+    ...PAGE_HEADERS,
   });
   response.end(body);
 }

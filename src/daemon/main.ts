@@ -50,18 +50,18 @@ try {
   daemon.store.ready(takeCommand());
   daemon.watchContainers();
   daemon.watchSupervisor();
-  if (values.http !== undefined) await serveMetrics(daemon, values.http);
+  if (values.http !== undefined) await servePort(daemon, values.http);
 } catch (error) {
   log.error(`the daemon cannot start: ${(error as Error).message}`);
   process.exit(1);
 }
 
 /** A port that is taken is no reason to serve no mounts. */
-async function serveMetrics(daemon: Daemon, address: string): Promise<void> {
+async function servePort(daemon: Daemon, address: string): Promise<void> {
   try {
     const { parseHttpAddress, serveHttp } = await import('./http.js');
     daemon.http = await serveHttp(daemon, parseHttpAddress(address));
-    log.info(`metrics are at ${daemon.http}metrics`);
+    log.info(`the page is at ${daemon.http}, metrics at ${daemon.http}metrics`);
   } catch (error) {
     log.error(`nothing is served at ${address}: ${(error as Error).message}`);
   }

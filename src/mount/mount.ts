@@ -7,10 +7,11 @@
 import { closeSync } from 'node:fs';
 import { statfs } from 'node:fs/promises';
 import type { BlockCache, LayerLease } from '../cache/block-cache.js';
+import type { CachedLayer } from '../cache/cached-layer.js';
 import { ProfileRecorder } from '../cache/profile-recorder.js';
 import { prefetchProfile } from '../cache/profile-store.js';
 import type { StartupProfile } from '../cache/startup-profile.js';
-import { addon, type Session, type SessionStats, type Touch } from '../native/addon.js';
+import { addon, type FileRead, type Session, type SessionStats, type Touch } from '../native/addon.js';
 import type { RemoteImage } from '../source/remote-image.js';
 import type { Source, SourceKind } from '../source/source.js';
 import type { Histogram } from '../telemetry/histogram.js';
@@ -121,6 +122,8 @@ export class Mount {
   readonly mountpoint: string;
   /** Resolves when the kernel has ended the mount, whoever asked for it, and all that belongs to it is closed. */
   readonly ended: Promise<MountEnd>;
+  /** `performance.now()` when the session began; times of touches and first READs count from it. */
+  readonly begunAt = performance.now();
   readonly #session: Session;
   readonly #leases: readonly LayerLease[];
   readonly #ending = new AbortController();
@@ -245,6 +248,16 @@ export class Mount {
   /** The blocks that were read, in the order of their first reads. */
   touched(): Touch[] {
     return this.#session.touched();
+  }
+
+  /** The files that were read, in the order of their first READs. */
+  filesRead(): FileRead[] {
+    return this.#session.filesRead();
+  }
+
+  /** The layers as the cache has them, in the order of the devices. */
+  get layers(): readonly CachedLayer[] {
+    return this.#leases.map(({ layer }) => layer);
   }
 
   /** Whether the block of a device is in the cache. */

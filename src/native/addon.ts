@@ -127,6 +127,14 @@ export interface Touch {
   time: number;
 }
 
+/** The first READ of a file. */
+export interface FileRead {
+  /** Of the image index. */
+  nid: number;
+  /** Milliseconds since the session began. */
+  time: number;
+}
+
 /** One mount's conversation with the kernel. */
 export interface Session {
   stats(): SessionStats;
@@ -144,6 +152,8 @@ export interface Session {
   preload(mountpoint: string, steps: readonly PathAccess[]): void;
   /** Ends the walk; it lets go of the mount as soon as the request that it may have under way is answered. */
   stopPreload(): void;
+  /** Likewise the files. A READ that the kernel's page cache answered never comes. */
+  filesRead(): FileRead[];
   /** Stops serving and closes the descriptor; pending READs get EIO. Resolves when the threads have ended. */
   close(): Promise<void>;
 }

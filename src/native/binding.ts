@@ -27,10 +27,12 @@ export interface NativeBlockFile {
 
 export interface NativeSession {
   stats(): SessionStats;
+  /** Device, block and milliseconds of each; files are blocks of device 0. */
   touched(): Uint32Array;
   accesses(): { numbers: Uint32Array; paths: Uint8Array };
   preload(mountpoint: string, numbers: Uint32Array, paths: Uint8Array): void;
   stopPreload(): void;
+  filesRead(): Uint32Array;
   /** Only asks; onEnd tells when the threads have ended. */
   close(): void;
 }

@@ -1,7 +1,7 @@
 /** The checked side of the native Session; its contract stands at the interface in addon.ts. */
 import { constants } from 'node:os';
 import { ACCESS_KINDS, type Access, type PathAccess } from './access.js';
-import type { Session as SessionContract, SessionOptions, SessionStats, Touch } from './addon.js';
+import type { FileRead, Session as SessionContract, SessionOptions, SessionStats, Touch } from './addon.js';
 import { binding, type NativeSession } from './binding.js';
 import { BlockFile } from './block-file.js';
 import { checkFunction, checkInteger, checkOptions, checkString, checkText, MAX_INT } from './check.js';
@@ -50,12 +50,11 @@ export class Session implements SessionContract {
   }
 
   touched(): Touch[] {
-    const raw = this.#native.touched();
-    return Array.from({ length: raw.length / 3 }, (_, index) => ({
-      device: raw[index * 3]!,
-      block: raw[index * 3 + 1]!,
-      time: raw[index * 3 + 2]!,
-    }));
+    return touchesOf(this.#native.touched());
+  }
+
+  filesRead(): FileRead[] {
+    return touchesOf(this.#native.filesRead()).map(({ block, time }) => ({ nid: block, time }));
   }
 
   accesses(): Access[] {
@@ -90,4 +89,12 @@ export class Session implements SessionContract {
     this.#native.close();
     return this.#ended;
   }
+}
+
+function touchesOf(raw: Uint32Array): Touch[] {
+  return Array.from({ length: raw.length / 3 }, (_, index) => ({
+    device: raw[index * 3]!,
+    block: raw[index * 3 + 1]!,
+    time: raw[index * 3 + 2]!,
+  }));
 }

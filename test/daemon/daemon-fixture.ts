@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ExecutionContext } from 'ava';
-import type { MountInfo, PingAnswer } from '../../src/daemon/api.js';
+import type { MountInfo, MountRequest, PingAnswer } from '../../src/daemon/api.js';
 import { DaemonClient } from '../../src/daemon/client.js';
 import { type DaemonCommandOptions, socketOf, supervisorCommand } from '../../src/daemon/start.js';
 import { MNT_DETACH } from '../../src/mount/mount-point.js';
@@ -77,10 +77,14 @@ export class DaemonFixture {
     while (isAlive(pid)) await sleep(1);
   }
 
-  async mount(image: string, name = `mount-${this.#mounts++}`): Promise<MountInfo> {
+  async mount(
+    image: string,
+    name = `mount-${this.#mounts++}`,
+    order: Partial<MountRequest> = {},
+  ): Promise<MountInfo> {
     const mountpoint = join(this.directory, 'mnt', name);
     await mkdir(mountpoint, { recursive: true });
-    return this.client.createMount(name, { image, store: this.store, mountpoint });
+    return this.client.createMount(name, { image, store: this.store, mountpoint, ...order });
   }
 
   /** Mount points of ours below the directory, whoever serves them. */

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import test from 'ava';
 import { parseHttpAddress } from '../../src/daemon/http.js';
+import type { MountsView } from '../../src/daemon/page-view.js';
 import { addImage, content } from '../source/store-fixture.js';
 import { DaemonFixture } from './daemon-fixture.js';
 
@@ -77,10 +78,43 @@ test('metrics are the same on the control socket and on the HTTP port, and tell 
 test('the HTTP port only reads, and answers nobody who calls it by another name', async (t) => {
   const { port } = await started(t);
   t.is((await get({ port }, '/metrics', { host: 'attacker.example' })).status, 421);
+  for (const path of ['/', '/view/mounts.json', '/view/mounts/one.json'])
+    t.is((await get({ port }, path, { host: 'attacker.example' })).status, 421);
+  for (const path of ['/page/../package.json', '/page/tsconfig.json', '/page/', '/view/mounts/..%2fone.json'])
+    t.is((await get({ port }, path)).status, 404, path);
+  for (const path of ['/view/mounts/other.json', '/constructor', '/__proto__'])
+    t.is((await get({ port }, path)).status, 404, path);
   t.is((await get({ port }, '/v1/ping')).status, 404);
   t.is((await get({ port }, '/v1/mounts/one')).status, 404);
   const posted = await fetch(`http://127.0.0.1:${port}/v1/shutdown`, { method: 'POST' });
   t.is(posted.status, 405);
+});
+
+test('the page and what it loads may use nothing but this port, and every file of it is there', async (t) => {
+  const { port } = await started(t);
+  const page = await get({ port }, '/');
+  t.is(page.status, 200);
+  const policy = String(page.headers['content-security-policy']);
+  t.regex(policy, /default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'/);
+  t.notRegex(policy, /unsafe|data:|\*/);
+  t.notRegex(page.body, /<script>|<style|https?:|\son[a-z]+=/);
+  const pending = [...page.body.matchAll(/(?:src|href)="(\/page\/[^"]+)"/g)].map(([, path]) => path!);
+  const seen = new Set<string>();
+  for (const path of pending) {
+    if (seen.has(path)) continue;
+    seen.add(path);
+    const { status, headers, body } = await get({ port }, path);
+    t.is(status, 200, path);
+    t.regex(String(headers['content-type']), path.endsWith('.js') ? /^text\/javascript/ : /^text\/css/);
+    t.is(headers['x-content-type-options'], 'nosniff');
+    for (const [, name] of body.matchAll(/from '\.\/([^']+)'/g)) pending.push(`/page/${name}`);
+  }
+  t.true(seen.size > 6);
+  const { mounts } = JSON.parse((await get({ port }, '/view/mounts.json')).body) as MountsView;
+  t.deepEqual(
+    mounts.map(({ id, image }) => ({ id, image })),
+    [{ id: 'one', image: 'app:1' }],
+  );
 });
 
 test('the HTTP port is for this host alone', (t) => {

@@ -219,8 +219,14 @@ test('watched blocks tell once, and what a session has touched is there after it
   const touched = session.touched();
   t.true(touched.length >= 3 && touched.every(({ device }) => device === 0));
   t.is(new Set(touched.map(({ block: number }) => number)).size, touched.length);
+  const read = session.filesRead();
+  t.deepEqual(
+    read.map(({ nid }) => nid),
+    [Number(nodeid) - 2],
+  );
   await session.close();
   t.deepEqual(session.touched(), touched);
+  t.deepEqual(session.filesRead(), read);
 });
 
 test('a worker thread puts, verifies and decrypts like any other, and may end in the middle of it', async (t) => {
