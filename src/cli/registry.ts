@@ -12,6 +12,7 @@ import { addSambaCommand } from './registry-samba.js';
 interface RegistryCommandOptions {
   data?: string;
   listen: string;
+  metrics?: string;
   tlsCert?: string;
   tlsKey?: string;
   users?: string;
@@ -41,6 +42,10 @@ export function addRegistryCommand(program: Command): void {
     )
     .option('--data <dir>', 'data directory, made if it is missing')
     .option('--listen <host:port>', 'address to listen on', '127.0.0.1:5000')
+    .option(
+      '--metrics <host:port>',
+      'serve GET /metrics for Prometheus there; numbers only, to whoever connects',
+    )
     .option('--tls-cert <file>', 'certificate chain (PEM); read again on SIGHUP')
     .option('--tls-key <file>', 'its private key (PEM)')
     .option('--users <file>', 'users and what they may do; without it, everybody may do everything')
@@ -80,7 +85,7 @@ export function addRegistryCommand(program: Command): void {
     guarded(async (options: RegistryCommandOptions) => {
       await applyLogOptions(command, 'info');
       const { parseListenAddress, serveRegistry } = await import('../registry/serve.js');
-      const { data, listen, tlsCert, tlsKey, users, publicUrl, region, teleportDefault } = options;
+      const { data, listen, metrics, tlsCert, tlsKey, users, publicUrl, region, teleportDefault } = options;
       if (data === undefined)
         throw new RuntimeError('INVALID_OPTION', 'no data directory is named: give --data');
       if ((tlsCert === undefined) !== (tlsKey === undefined)) {
@@ -91,6 +96,7 @@ export function addRegistryCommand(program: Command): void {
         {
           data,
           ...parseListenAddress(listen),
+          ...(metrics === undefined ? {} : { metrics: parseListenAddress(metrics, '--metrics') }),
           ...(tlsCert === undefined || tlsKey === undefined ? {} : { tls: { cert: tlsCert, key: tlsKey } }),
           ...(users === undefined ? {} : { users }),
           ...(publicUrl === undefined ? {} : { publicUrl }),

@@ -3,6 +3,7 @@
  * on the same socket, and every request may be repeated.
  */
 import { type ClientRequest, type IncomingMessage, request } from 'node:http';
+import { newRequestId, REQUEST_ID_HEADER, requestId } from '../telemetry/request-id.js';
 import type {
   CacheInfo,
   ImageInfo,
@@ -130,9 +131,10 @@ export class DaemonClient {
   }
 
   async #ask(question: Question): Promise<unknown> {
+    const id = requestId() ?? newRequestId();
     for (let tries = 1; ; tries++) {
       try {
-        return await this.#askOnce(question);
+        return await this.#askOnce(question, id);
       } catch (error) {
         const retryable = error instanceof DaemonError && error.code === 'NO_ANSWER' && error.retryable;
         const ending = error instanceof DaemonError && error.code === 'ENDING';
@@ -142,17 +144,20 @@ export class DaemonClient {
     }
   }
 
-  async #askOnce({ method, path, body, signal, onLine }: Question): Promise<unknown> {
+  async #askOnce({ method, path, body, signal, onLine }: Question, id: string): Promise<unknown> {
     const text = body === undefined ? undefined : JSON.stringify(body);
     const response = await new Promise<IncomingMessage>((resolve, reject) => {
       const asked: ClientRequest = request({
         socketPath: this.socket,
         method,
         path,
-        headers:
-          text === undefined
-            ? {}
-            : { 'content-type': 'application/json', 'content-length': Buffer.byteLength(text) },
+        headers: {
+          [REQUEST_ID_HEADER]: id,
+          ...(text !== undefined && {
+            'content-type': 'application/json',
+            'content-length': Buffer.byteLength(text),
+          }),
+        },
         ...(signal !== undefined && { signal }),
         ...(onLine === undefined && { timeout: ANSWER_MS }),
       });

@@ -4,6 +4,7 @@ import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest }
 import { OrcaError } from '../errors.js';
 import { log } from '../telemetry/logger.js';
 import { METRICS_TYPE } from '../telemetry/metrics.js';
+import { acceptRequestId, REQUEST_ID_HEADER, withRequestId } from '../telemetry/request-id.js';
 import {
   type ErrorBody,
   type ImageOrder,
@@ -27,7 +28,20 @@ const STATUS: Record<string, number> = {
 
 /** Who may connect is a matter of the socket's mode; of the request nothing is believed. */
 export async function createServer(daemon: Daemon): Promise<{ server: Server; close(): Promise<void> }> {
-  const app = fastify({ bodyLimit: MAX_BODY_BYTES, forceCloseConnections: true });
+  const app = fastify({
+    bodyLimit: MAX_BODY_BYTES,
+    forceCloseConnections: true,
+    genReqId: ({ headers }) => acceptRequestId(headers[REQUEST_ID_HEADER]),
+  });
+  app.addHook('onRequest', async (request, reply) => {
+    reply.header(REQUEST_ID_HEADER, request.id);
+  });
+  // When the body has been read: events of the socket know no request.
+  app.addHook('preHandler', (request, _reply, done) => withRequestId(request.id, done));
+  app.addHook('onResponse', async ({ id, method, url }, reply) => {
+    const ms = Math.round(reply.elapsedTime);
+    log.debug('request', { request: id, method, url, status: reply.statusCode, ms });
+  });
   app.setErrorHandler((error, _request, reply) => {
     const body = errorBody(error);
     void reply.status(STATUS[body.code] ?? statusOf(error)).send({ error: body });
@@ -99,7 +113,7 @@ async function stream(
 ): Promise<void> {
   reply.hijack();
   const { raw } = reply;
-  raw.writeHead(200, { 'content-type': 'application/x-ndjson' });
+  raw.writeHead(200, { 'content-type': 'application/x-ndjson', [REQUEST_ID_HEADER]: request.id });
   const gone = new AbortController();
   raw.on('close', () => {
     if (!raw.writableFinished) gone.abort(new DaemonError('ENDING', 'the client has gone'));

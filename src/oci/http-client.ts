@@ -6,6 +6,7 @@ import { setMaxListeners } from 'node:events';
 import { isIP } from 'node:net';
 import { rootCertificates } from 'node:tls';
 import type { Agent, Dispatcher } from 'undici';
+import { REQUEST_ID_HEADER, requestId } from '../telemetry/request-id.js';
 import { networkError, RegistryError, shownUrl } from './registry-error.js';
 import { createAgent, createProxyAgent } from './undici.js';
 
@@ -146,6 +147,7 @@ export class HttpClient {
     signal?.throwIfAborted();
     // One command has many requests under way, and one signal for all of them.
     if (signal !== undefined) setMaxListeners(0, signal);
+    const id = requestId();
     try {
       const answer = await this.#dispatcher.request({
         origin: url.origin,
@@ -153,6 +155,7 @@ export class HttpClient {
         method,
         headers: {
           'user-agent': USER_AGENT,
+          ...(id === undefined ? {} : { [REQUEST_ID_HEADER]: id }),
           ...request.headers,
           ...(authorization === undefined ? {} : { authorization }),
         },

@@ -45,14 +45,19 @@ export function sendError(
   reply: FastifyReply,
 ): FastifyReply | undefined {
   if (request.raw.destroyed && !request.raw.complete) {
-    log.debug('a client went away', { method: request.method, path: pathOf(request) });
+    log.debug('a client went away', { request: request.id, method: request.method, path: pathOf(request) });
     reply.hijack();
     request.raw.socket.destroy();
     return undefined;
   }
   let answer = apiErrorOf(error);
   if (answer === undefined || (answer.status >= 500 && !(error instanceof ApiError))) {
-    log.error('request failed', { method: request.method, path: pathOf(request), error: error as Error });
+    log.error('request failed', {
+      request: request.id,
+      method: request.method,
+      path: pathOf(request),
+      error: error as Error,
+    });
   }
   answer ??= new ApiError('UNKNOWN');
   // Headers of what was begun do not belong to what is sent now.

@@ -4,6 +4,7 @@ import type { AddressInfo } from 'node:net';
 import type { Server as TlsServer } from 'node:tls';
 import { type FastifyInstance, type FastifyServerOptions, fastify } from 'fastify';
 import { log } from '../telemetry/logger.js';
+import { acceptRequestId, REQUEST_ID_HEADER, withRequestId } from '../telemetry/request-id.js';
 import { Access, type AccessOptions } from './access.js';
 import { ApiError } from './api-error.js';
 import type { ManifestHook, RegistryContext, RouteGroup } from './context.js';
@@ -15,6 +16,7 @@ import { gatewayApi } from './gateway/gateway-api.js';
 import { Upstream, type UpstreamOptions } from './gateway/upstream.js';
 import { UpstreamOrigin } from './gateway/upstream-origin.js';
 import { RegistryError } from './registry-error.js';
+import { RegistryMetrics } from './registry-metrics.js';
 import { isRepositoryUrl, redirectedUrl, routedUrl } from './repository-url.js';
 import { acrRoutes } from './routes/acr.js';
 import { baseRoutes } from './routes/base.js';
@@ -75,6 +77,8 @@ export interface RegistryOptions {
 export interface Registry {
   readonly server: FastifyInstance;
   readonly context: RegistryContext;
+  /** What Prometheus gets. */
+  metrics(): string;
   /** Resolves with the URL once connections are accepted. Throws RegistryError LISTEN. */
   listen(): Promise<string>;
   /** Takes no more requests, lets those under way end (for at most `grace` milliseconds), and frees the directory. */
@@ -155,7 +159,8 @@ export async function createRegistry(options: RegistryOptions): Promise<Registry
     const gateway = upstream && new Gateway({ ...shared, upstream, access });
     const context: RegistryContext = { ...shared, access: gateway?.access ?? new Access(access) };
     const api = gateway ? await gatewayApi(gateway, context, options.notificationsToken) : DISTRIBUTION;
-    const server = await createServer(options, context, [
+    const metrics = new RegistryMetrics();
+    const server = await createServer(options, context, metrics, [
       ...api,
       acrRoutes,
       expansionRoutes,
@@ -164,6 +169,7 @@ export async function createRegistry(options: RegistryOptions): Promise<Registry
     return {
       server,
       context,
+      metrics: () => metrics.text(expansion),
       listen: () => listen(server, options),
       reloadCertificate: async () => {
         if (options.tls === undefined) return;
@@ -192,6 +198,7 @@ export async function createRegistry(options: RegistryOptions): Promise<Registry
 async function createServer(
   options: RegistryOptions,
   context: RegistryContext,
+  metrics: RegistryMetrics,
   api: readonly RouteGroup[],
 ): Promise<FastifyInstance> {
   const common: FastifyServerOptions = {
@@ -200,6 +207,7 @@ async function createServer(
     keepAliveTimeout: KEEP_ALIVE_MS,
     forceCloseConnections: 'idle',
     exposeHeadRoutes: false,
+    genReqId: ({ headers }) => acceptRequestId(headers[REQUEST_ID_HEADER]),
     routerOptions: { maxParamLength: MAX_PARAM_LENGTH },
     frameworkErrors: (error, request, reply) => {
       sendError(new ApiError('NAME_INVALID', { message: error.message }), request, reply);
@@ -214,6 +222,13 @@ async function createServer(
   // Bodies are streams of bytes, whatever type they say they have.
   server.removeAllContentTypeParsers();
   server.addContentTypeParser('*', (_request, payload, done) => done(null, payload));
+  server.addHook('onRequest', (request, reply, done) => {
+    metrics.watch(request, reply);
+    reply.header(REQUEST_ID_HEADER, request.id);
+    done();
+  });
+  // When the head and, where it is read before, the body are there: events of the socket know no request.
+  server.addHook('preHandler', (request, _reply, done) => withRequestId(request.id, done));
   server.addHook('onRequest', async (request, reply) => {
     reply.header('docker-distribution-api-version', 'registry/2.0');
     const elsewhere = request.method === 'HEAD' ? redirectedUrl(request.originalUrl) : undefined;
@@ -229,6 +244,7 @@ async function createServer(
   server.addHook('onResponse', async (request, reply) => {
     const { method } = request;
     log.debug('request', {
+      request: request.id,
       method,
       path: pathOf(request),
       status: reply.statusCode,

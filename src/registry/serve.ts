@@ -5,6 +5,7 @@ import type { RegistryContext } from './context.js';
 import { collectGarbage } from './garbage.js';
 import { createRegistry, type RegistryOptions } from './registry.js';
 import { RegistryError } from './registry-error.js';
+import { type MetricsServer, serveMetrics } from './registry-metrics.js';
 
 /** An upload that nobody has gone on with for so long is not gone on with. */
 const UPLOAD_IDLE_MS = 7 * 24 * 3600_000;
@@ -14,7 +15,10 @@ const CLEANING_MS = 6 * 3600_000;
 const ENDING = ['SIGTERM', 'SIGINT'] as const;
 
 /** Resolves when SIGTERM or SIGINT has come and the requests under way have ended; SIGHUP reads the certificate again. */
-export async function serveRegistry(options: RegistryOptions, print: (url: string) => void): Promise<void> {
+export async function serveRegistry(
+  options: RegistryOptions & { metrics?: { host: string; port: number } },
+  print: (url: string) => void,
+): Promise<void> {
   const registry = await createRegistry(options);
   const reload = () => {
     registry
@@ -27,7 +31,12 @@ export async function serveRegistry(options: RegistryOptions, print: (url: strin
   process.on('SIGHUP', reload);
   const { context } = registry;
   const timer = setInterval(() => void clean(context), CLEANING_MS);
+  let metrics: MetricsServer | undefined;
   try {
+    if (options.metrics !== undefined) {
+      metrics = await serveMetrics(options.metrics, registry.metrics);
+      log.info(`metrics are at ${metrics.url}`);
+    }
     print(await registry.listen());
     const first = clean(context);
     await ended;
@@ -35,6 +44,7 @@ export async function serveRegistry(options: RegistryOptions, print: (url: strin
   } finally {
     clearInterval(timer);
     process.off('SIGHUP', reload);
+    metrics?.close();
     await registry.close();
   }
 }
@@ -52,13 +62,13 @@ async function clean({ storage, expansion }: RegistryContext): Promise<void> {
   }
 }
 
-/** `HOST:PORT`, `[IPV6]:PORT` or `:PORT` (all addresses). Throws RegistryError INVALID_OPTION. */
-export function parseListenAddress(text: string): { host: string; port: number } {
+/** `HOST:PORT`, `[IPV6]:PORT` or `:PORT` (all addresses). Throws RegistryError INVALID_OPTION, with the option's name. */
+export function parseListenAddress(text: string, option = '--listen'): { host: string; port: number } {
   const [, bracketed, plain, digits] =
     /^(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9.-]*)):(\d{1,5})$/.exec(text) ?? [];
   const port = Number(digits);
   if (digits === undefined || port > 65535 || (bracketed !== undefined && isIP(bracketed) !== 6)) {
-    throw new RegistryError('INVALID_OPTION', `--listen ${text}: write HOST:PORT, such as 0.0.0.0:5000`);
+    throw new RegistryError('INVALID_OPTION', `${option} ${text}: write HOST:PORT, such as 0.0.0.0:5000`);
   }
   return { host: bracketed ?? (plain || '::'), port };
 }

@@ -12,6 +12,7 @@ import {
 } from '@grpc/grpc-js';
 import { connectionRefusal } from '../runtime/unix-socket.js';
 import { type Logger, log } from '../telemetry/logger.js';
+import { newRequestId, withRequestId } from '../telemetry/request-id.js';
 import {
   type CommitRequest,
   type CreateRequest,
@@ -25,6 +26,9 @@ import {
 import { SnapshotError, type SnapshotErrorCode } from './snapshot-error.js';
 import type { Snapshotter } from './snapshotter.js';
 
+/** At the end, after the last call; clients that leave by themselves are faster. */
+const CLOSE_MS = 500;
+const CLOSE_POLL_MS = 10;
 /** Snapshots in one message of a list: with all their labels they stay far below gRPC's 4 MiB. */
 const LIST_CHUNK = 100;
 
@@ -53,7 +57,8 @@ export async function serveSnapshots(
   }
   await rm(socket, { force: true });
   const server = new Server();
-  server.addService(snapshotsService(), handlers(snapshotter, logger));
+  const calls = new Set<object>();
+  server.addService(snapshotsService(), handlers(snapshotter, logger, calls));
   const umask = process.umask(0o177);
   try {
     await new Promise<void>((resolve, reject) => {
@@ -64,20 +69,35 @@ export async function serveSnapshots(
   } finally {
     process.umask(umask);
   }
-  return {
-    close: () =>
-      new Promise((resolve, reject) => server.tryShutdown((error) => (error ? reject(error) : resolve()))),
-  };
+  return { close: () => close(server, calls) };
 }
 
-function handlers(snapshotter: Snapshotter, logger: Logger) {
+/**
+ * tryShutdown never ends when a client is leaving at that moment (@grpc/grpc-js waits for a session that Node.js has
+ * destroyed): so it is waited for while calls are under way, and a moment longer.
+ */
+async function close(server: Server, calls: ReadonlySet<object>): Promise<void> {
+  let isClosed = false;
+  server.tryShutdown(() => {
+    isClosed = true;
+  });
+  for (let idle = 0; !isClosed && idle < CLOSE_MS; idle = calls.size > 0 ? 0 : idle + CLOSE_POLL_MS)
+    await new Promise((resolve) => setTimeout(resolve, CLOSE_POLL_MS));
+  server.forceShutdown();
+}
+
+/** `calls` has those that are under way. */
+function handlers(snapshotter: Snapshotter, logger: Logger, calls: Set<object>) {
   const unary =
     <Request, Response>(action: (request: Request) => Response | Promise<Response>) =>
     async (call: ServerUnaryCall<Request, Response>, callback: sendUnaryData<Response>) => {
+      calls.add(call);
       try {
-        callback(null, await action(call.request));
+        callback(null, await withRequestId(newRequestId(), () => action(call.request)));
       } catch (error) {
         callback(grpcError(error, logger));
+      } finally {
+        calls.delete(call);
       }
     };
   return {

@@ -2,10 +2,13 @@
  * The log of the process, on stderr: one plain line per record, or JSON through pino.
  *
  * `log` is usable from the first moment on; `configureLogging` chooses level and format. Pino is loaded only when
- * JSON is asked for, since its import alone costs more than a warm `orca run` may.
+ * JSON is asked for, since its import alone costs more than a warm `orca run` may. JSON records name the request that
+ * they are about (`request`), where there is one.
  *
  * Nothing secret may be passed in: what is logged is written as it comes.
  */
+import { requestId } from './request-id.js';
+
 export const LOG_LEVELS = ['debug', 'info', 'warn', 'error', 'silent'] as const;
 export type LogLevel = (typeof LOG_LEVELS)[number];
 
@@ -73,5 +76,8 @@ async function openJson(): Promise<Sink> {
   const { destination, pino } = await import('pino');
   const stream = destination({ fd: 2, sync: true });
   const logger = pino({ level: 'debug', base: { pid: process.pid } }, stream);
-  return (severity, message, fields) => logger[severity](fields, message);
+  return (severity, message, fields) => {
+    const request = requestId();
+    logger[severity](request === undefined ? fields : { request, ...fields }, message);
+  };
 }

@@ -54,6 +54,8 @@ export interface Expansion {
    * teleport artifact, its `subject` is expanded again.
    */
   forget(repository: string, manifestDigest: string, subject?: string): Promise<void>;
+  /** How many images wait or are in work, and what has come of attempts since the start. */
+  counts(): ExpansionCounts;
   /** To be called when a tag has been deleted. */
   forgetTag(repository: string, tag: string): Promise<void>;
   /** The directory of the repository's Orca store; it may not be there yet. */
@@ -62,6 +64,19 @@ export interface Expansion {
   collectGarbage(grace: number): Promise<StoreGarbage>;
   /** Breaks off what is being done, which is taken up again at the next start. */
   close(): Promise<void>;
+}
+
+export interface ExpansionResults {
+  expanded: number;
+  failed: number;
+  /** Attempts that are made again. */
+  retried: number;
+}
+
+export interface ExpansionCounts {
+  queued: number;
+  expanding: number;
+  results: ExpansionResults;
 }
 
 export interface StoreGarbage {

@@ -4,7 +4,7 @@ import type { Store } from '../../image/store.js';
 import type { Descriptor } from '../../oci/manifest.js';
 import { canonicalName } from '../../oci/reference.js';
 import { log } from '../../telemetry/logger.js';
-import type { BlobOrigin, ImageExpansion, LayerStatus } from './expansion.js';
+import type { BlobOrigin, ExpansionResults, ImageExpansion, LayerStatus } from './expansion.js';
 import { isTransient, pauseAfter, reasonOf } from './failure.js';
 import { type ImagePlan, type PlannedLayer, planImage } from './image-plan.js';
 import type { JobName, JobRecord, JobRecords, RecordedLayer } from './job-records.js';
@@ -24,6 +24,8 @@ export interface JobServices {
   /** Images whose manifest is looked at, or that are stored, at the same time. */
   limit: Limit;
   webhook: Webhook | undefined;
+  /** Counted by all jobs. */
+  results: ExpansionResults;
 }
 
 export interface JobHost {
@@ -116,6 +118,7 @@ export class ImageJob {
 
   private async pause(error: unknown, attempts: number): Promise<void> {
     this.reason = reasonOf(error);
+    this.services.results.retried += 1;
     const pause = pauseAfter(attempts);
     const { repository, digest } = this.name;
     const again = `${Math.round(pause)} ms`;
@@ -221,6 +224,7 @@ export class ImageJob {
     await records.write('expanded', this.name, { tags, time, layers, artifact });
     this.reason = undefined;
     if (!isNew) return;
+    this.services.results.expanded += 1;
     const { repository, digest } = this.name;
     log.info('expanded an image', { repository, digest, ms: Date.now() - time });
     await webhook?.add({ event: 'expanded', repository, digest, tags: Object.keys(tags), artifact }, time);
@@ -236,6 +240,7 @@ export class ImageJob {
       reason,
       ...(layers === undefined ? {} : { layers }),
     });
+    this.services.results.failed += 1;
     log.warn('an image cannot be expanded', { repository, digest, reason });
     await webhook?.add({ event: 'failed', repository, digest, tags: Object.keys(tags), reason }, time);
   }

@@ -10,7 +10,14 @@ import { log } from '../../telemetry/logger.js';
 import type { DataDirectory } from '../data-directory.js';
 import { KeyedLock } from '../keyed-lock.js';
 import { collectLayers } from './collect-layers.js';
-import type { BlobOrigin, Expansion, ImageExpansion, QueuedImage, StoreGarbage } from './expansion.js';
+import type {
+  BlobOrigin,
+  Expansion,
+  ExpansionCounts,
+  ImageExpansion,
+  QueuedImage,
+  StoreGarbage,
+} from './expansion.js';
 import { findImages } from './find-images.js';
 import { ImageJob, type JobServices, recordedStatus } from './image-job.js';
 import { type JobName, JobRecords } from './job-records.js';
@@ -64,7 +71,8 @@ export class ExpansionService implements Expansion {
     const webhook = options.webhook && (await Webhook.open(data, options.webhook));
     const shares = new Shares(data, store, records);
     const limit = new Limit(IMAGES_AT_ONCE);
-    const services = { store, origin, records, pool, tasks, shares, limit, webhook };
+    const results = { expanded: 0, failed: 0, retried: 0 };
+    const services = { store, origin, records, pool, tasks, shares, limit, webhook, results };
     const service = new ExpansionService(services, verified);
     await service.resume();
     return service;
@@ -155,6 +163,12 @@ export class ExpansionService implements Expansion {
     // It may have ended while the records were looked for.
     const late = await records.read('expanded', name);
     return late && recordedStatus('expanded', late);
+  }
+
+  counts(): ExpansionCounts {
+    const states = [...this.jobs.values()].map((job) => job.status().state);
+    const expanding = states.filter((state) => state === 'expanding').length;
+    return { queued: states.length - expanding, expanding, results: { ...this.services.results } };
   }
 
   async forget(repository: string, manifestDigest: string, subject?: string): Promise<void> {
