@@ -12,10 +12,14 @@ const START_MS = 60_000;
 export class ContainerdProcess {
   private process: ChildProcess | undefined;
 
-  /** `plugin`: socket of a proxy plugin for snapshots, which containerd then calls `orca`. */
+  /**
+   * `plugin`: socket of a proxy plugin for snapshots, which containerd then calls `orca`. `sandboxImage`: of pods, with
+   * which the CRI plugin runs, and uses `orca`.
+   */
   constructor(
     readonly directory: string,
     private readonly plugin?: string,
+    private readonly sandboxImage?: string,
   ) {}
 
   get socket(): string {
@@ -30,10 +34,10 @@ export class ContainerdProcess {
       `version = 2
 root = "${this.directory}/root"
 state = "${this.directory}/state"
-disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.internal.v1.opt"]
+disabled_plugins = [${this.sandboxImage === undefined ? '"io.containerd.grpc.v1.cri", ' : ''}"io.containerd.internal.v1.opt"]
 [grpc]
 address = "${this.socket}"
-${plugin ?? ''}`,
+${plugin ?? ''}${this.sandboxImage === undefined ? '' : criConfig(this.sandboxImage)}`,
     );
     const child = spawn('containerd', ['--config', config], { stdio: ['ignore', 'ignore', 'pipe'] });
     this.process = child;
@@ -58,4 +62,16 @@ ${plugin ?? ''}`,
   ctr(...args: string[]): Promise<string> {
     return run('ctr', ['--address', this.socket, ...args]);
   }
+}
+
+/** As docs/CONTAINERD.md has it; what follows is for machines without AppArmor, or where scores cannot be lowered. */
+function criConfig(sandboxImage: string): string {
+  return `[plugins."io.containerd.grpc.v1.cri"]
+sandbox_image = "${sandboxImage}"
+disable_apparmor = true
+restrict_oom_score_adj = true
+[plugins."io.containerd.grpc.v1.cri".containerd]
+snapshotter = "orca"
+disable_snapshot_annotations = false
+`;
 }

@@ -17,12 +17,18 @@ export class SnapshotterHost {
   private constructor(
     readonly directory: string,
     private readonly snapshotterArgs: readonly string[],
+    sandboxImage: string | undefined,
   ) {
-    this.containerd = new ContainerdProcess(directory, this.snapshotterSocket);
+    this.containerd = new ContainerdProcess(directory, this.snapshotterSocket, sandboxImage);
   }
 
-  static async start(snapshotterArgs: readonly string[] = []): Promise<SnapshotterHost> {
-    const self = new SnapshotterHost(await mkdtemp(join(tmpdir(), 'orca-containerd-')), snapshotterArgs);
+  /** With `sandboxImage`, containerd serves the CRI too. */
+  static async start(
+    snapshotterArgs: readonly string[] = [],
+    { sandboxImage }: { sandboxImage?: string } = {},
+  ): Promise<SnapshotterHost> {
+    const directory = await mkdtemp(join(tmpdir(), 'orca-containerd-'));
+    const self = new SnapshotterHost(directory, snapshotterArgs, sandboxImage);
     await self.startSnapshotter();
     await self.containerd.start();
     return self;
