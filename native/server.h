@@ -100,7 +100,8 @@ class Server : public MissSink, public std::enable_shared_from_this<Server> {
   const MissFunction onMiss_;
   const std::shared_ptr<TouchLog> touches_;
   const std::shared_ptr<AccessLog> accesses_;
-  std::atomic<uint32_t> preloader_ = 0;
+  /// At first the id of nobody; 0 is that of whoever is in a pid namespace that is not seen from here.
+  std::atomic<uint32_t> preloader_ = UINT32_MAX;
   const std::shared_ptr<TouchLog> filesRead_;
   ErofsIndex::Survey survey_{true, true};
 };
