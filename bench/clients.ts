@@ -29,3 +29,9 @@ export async function timeLookups(paths: readonly string[]): Promise<number> {
 export async function timeRead(path: string): Promise<number> {
   return Number(await run(await compiled('read'), [path])) / 1e9;
 }
+
+/** Seconds of reading pieces at random places of the file, with none of its pages in the page cache. */
+export async function timeRandomReads(path: string, count: number, bytesEach: number): Promise<number> {
+  const client = await compiled('random-read');
+  return Number(await run(client, [path, String(count), String(bytesEach)])) / 1e9;
+}

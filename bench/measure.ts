@@ -56,6 +56,13 @@ export async function cpuSeconds(pid: number): Promise<number> {
   return (Number(fields[11]) + Number(fields[12])) / TICKS;
 }
 
+/** Bytes of memory that a process had at most, since it was started. */
+export async function peakMemory(pid: number): Promise<number> {
+  const kilobytes = (await readFile(`/proc/${pid}/status`, 'latin1')).match(/^VmHWM:\s+(\d+) kB$/m)?.[1];
+  if (kilobytes === undefined) throw new Error(`process ${pid} says nothing of its memory`);
+  return Number(kilobytes) * 1024;
+}
+
 /** Programs of a host that runs containers: a host without an image has them in memory all the same. */
 const HOST_PROGRAMS = [
   'runc',

@@ -9,6 +9,7 @@ import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { run } from '../../test/system/command.js';
+import type { ImageCheck } from '../../test/system/images.js';
 import { packLayer, writeLayout } from '../../test/system/layout-writer.js';
 import { builtOnce } from '../../test/system/test-cache.js';
 import { install, type LayeredImage, layeredImage, type Step, unpack } from './layered-image.js';
@@ -21,8 +22,7 @@ export interface BuiltImage {
   directory: string;
   /** The one reference name in it. */
   tag: string;
-  /** What a container of it prints. */
-  stdout: string;
+  check: ImageCheck;
 }
 
 const main = `import numpy
@@ -108,7 +108,11 @@ export async function tableImage(
 ): Promise<BuiltImage> {
   if (name === 'tiny') return tinyImage();
   const recipe = recipes[name];
-  return { directory: await layeredImage(recipe, progress), tag: recipe.name, stdout: STDOUT };
+  return {
+    directory: await layeredImage(recipe, progress),
+    tag: recipe.name,
+    check: { command: [], stdout: STDOUT },
+  };
 }
 
 /** Of nothing that the others have, for a host that is to have run something before. */
@@ -130,7 +134,11 @@ async function tinyImage(tag = 'table-tiny'): Promise<BuiltImage> {
     await writeFile(join(made, 'stdout'), await run(program, []));
     await writeLayout(made, tag, { Cmd: ['/hello'] }, [await packLayer(root, blobs, 'gzip', tag)]);
   });
-  return { directory, tag, stdout: await readFile(join(directory, 'stdout'), 'utf8') };
+  return {
+    directory,
+    tag,
+    check: { command: [], stdout: await readFile(join(directory, 'stdout'), 'utf8') },
+  };
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {

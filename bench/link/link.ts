@@ -43,7 +43,7 @@ export class Link {
 
   /** Cuts all connections. */
   async close(): Promise<void> {
-    if (this.process.exitCode !== null) return;
+    if (this.process.exitCode !== null || this.process.signalCode !== null) return;
     const ended = once(this.process, 'exit');
     this.process.stdin?.end();
     await ended;

@@ -42,6 +42,7 @@ export async function mountFuseNative(source: string, mountpoint: string): Promi
   const first = await Promise.race([once(child.stdout, 'data'), ended]);
   if (String(first[0]) !== 'mounted\n') throw new Error(`the fuse-native server ended with ${first[0]}`);
   return async () => {
+    if (child.exitCode !== null || child.signalCode !== null) return;
     child.stdin.end();
     await ended;
   };

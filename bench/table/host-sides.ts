@@ -3,17 +3,21 @@
  * container, on a host that has never had the image, or has it. Every measurement checks what the container printed,
  * and leaves nothing behind.
  */
-import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { packageFile } from '../../src/installation.js';
+import { DEFAULT_CAPABILITIES } from '../../src/runtime/defaults.js';
 import { run } from '../../test/system/command.js';
 import { ContainerdProcess } from '../../test/system/containerd-process.js';
-import { timeContainer, withOverlay } from '../bundle.js';
+import { freePort } from '../../test/system/free-port.js';
+import { withOverlay } from '../bundle.js';
+import { WARM_UP } from '../image-server.js';
 import type { BuiltImage } from '../images/table-images.js';
 import { seconds } from '../measure.js';
-import { MEASURED, WARM_UP } from './image-server.js';
+import { untilReady } from '../readiness.js';
+import { ORCA, ResidentDaemon } from '../resident-daemon.js';
 
-const ORCA = packageFile('dist/bin/orca.js');
+/** Repository of the registry. */
+export const MEASURED = 'measured';
 
 export class HostSides {
   constructor(
@@ -35,8 +39,7 @@ export class HostSides {
       return seconds(async () => {
         await run('skopeo', ['copy', '--quiet', '--src-tls-verify=false', source, `oci:${layout}`]);
         await run('umoci', ['unpack', '--image', layout, bundle]);
-        await withoutTerminal(bundle);
-        await timeContainer(bundle, image.stdout);
+        await runc(bundle, image);
       });
     });
   }
@@ -53,7 +56,8 @@ export class HostSides {
         return await seconds(async () => {
           await containerd.ctr('images', 'pull', '--plain-http', '--snapshotter', 'overlayfs', name);
           const stdout = await containerd.ctr('run', '--rm', '--snapshotter', 'overlayfs', name, 'measured');
-          if (stdout !== image.stdout) throw new Error(`the container printed ${JSON.stringify(stdout)}`);
+          if (stdout !== image.check.stdout)
+            throw new Error(`the container printed ${JSON.stringify(stdout)}`);
         });
       } finally {
         await containerd.stop();
@@ -71,31 +75,22 @@ export class HostSides {
   ): Promise<{ cold: number; warm: number }> {
     const { image, warmUp } = this;
     return this.inPlace(async (place) => {
-      const cache = join(place, 'cache');
-      const env = {
-        ...process.env,
-        ORCA_CACHE: cache,
-        ORCA_RUN_DIR: join(place, 'run'),
-        ORCA_CONFIG: '/dev/null',
+      const daemon = await ResidentDaemon.start(place, { profiles: options.profiles });
+      const start = async (repository: string, { tag, check }: BuiltImage) => {
+        const port = await freePort();
+        const options = ['run', '--rm', '--transports', 'smb', '--env', `PORT=${port}`];
+        const args = [ORCA, ...options, `${host}/${repository}:${tag}`, ...check.command];
+        return untilReady(process.execPath, args, check, port, daemon.env);
       };
-      const orca = (...args: string[]) => run(process.execPath, [ORCA, ...args], { env });
-      const start = async (repository: string, { tag, stdout: expected }: BuiltImage) => {
-        const stdout = await orca('run', '--rm', '--transports', 'smb', `${host}/${repository}:${tag}`);
-        if (stdout !== expected) throw new Error(`the container printed ${JSON.stringify(stdout)}`);
-      };
-      await mkdir(cache);
-      if (options.profiles !== undefined)
-        await cp(options.profiles, join(cache, 'profiles'), { recursive: true });
-      await orca('daemon', '--detach');
       try {
         await start(WARM_UP, warmUp);
         await this.cold();
-        const cold = await seconds(() => start(MEASURED, image));
-        const warm = await seconds(() => start(MEASURED, image));
+        const cold = await start(MEASURED, image);
+        const warm = await start(MEASURED, image);
         return { cold, warm };
       } finally {
-        await orca('daemon', '--stop', '--force');
-        if (options.keep !== undefined) await cp(join(cache, 'profiles'), options.keep, { recursive: true });
+        await daemon.stop();
+        if (options.keep !== undefined) await daemon.keepProfiles(options.keep);
       }
     });
   }
@@ -104,7 +99,6 @@ export class HostSides {
   async unpack(): Promise<string> {
     const bundle = join(this.work, 'local');
     await run('umoci', ['unpack', '--image', `${this.image.directory}:${this.image.tag}`, bundle]);
-    await withoutTerminal(bundle);
     return bundle;
   }
 
@@ -113,16 +107,13 @@ export class HostSides {
     return this.inPlace(async (place) => {
       const bundle = join(place, 'bundle');
       await mkdir(bundle);
-      const spec = JSON.parse(await readFile(join(unpacked, 'config.json'), 'utf8'));
-      const overlay = join(place, 'overlay');
+      await copyFile(join(unpacked, 'config.json'), join(bundle, 'config.json'));
       if (state === 'cold') await this.cold();
-      return seconds(() =>
-        withOverlay(join(unpacked, 'rootfs'), overlay, async (merged) => {
-          spec.root.path = merged;
-          await writeFile(join(bundle, 'config.json'), JSON.stringify(spec));
-          await timeContainer(bundle, this.image.stdout);
-        }),
-      );
+      const began = performance.now();
+      return withOverlay(join(unpacked, 'rootfs'), join(place, 'overlay'), async (merged) => {
+        const overlaid = (performance.now() - began) / 1000;
+        return overlaid + (await runc(bundle, this.image, merged));
+      });
     });
   }
 
@@ -136,9 +127,31 @@ export class HostSides {
   }
 }
 
-async function withoutTerminal(bundle: string): Promise<void> {
+let containers = 0;
+
+/** Runs the container of a bundle that umoci made, with the rights, the network and the volumes that Orca gives it. */
+async function runc(bundle: string, image: BuiltImage, root?: string): Promise<number> {
+  const port = await freePort();
   const path = join(bundle, 'config.json');
   const spec = JSON.parse(await readFile(path, 'utf8'));
+  if (root !== undefined) spec.root.path = root;
   spec.process.terminal = false;
+  spec.process.env.push(`PORT=${port}`);
+  const { command } = image.check;
+  if (command.length > 0) spec.process.args = [...(await entrypointOf(image)), ...command];
+  for (const set of Object.keys(spec.process.capabilities))
+    spec.process.capabilities[set] = DEFAULT_CAPABILITIES;
+  spec.linux.namespaces = spec.linux.namespaces.filter(({ type }: { type: string }) => type !== 'network');
+  spec.mounts = spec.mounts.filter(
+    ({ destination, type }: { destination: string; type: string }) =>
+      type !== 'tmpfs' || destination.startsWith('/dev'),
+  );
   await writeFile(path, JSON.stringify(spec));
+  const id = `orca-bench-${process.pid}-${containers++}`;
+  return untilReady('runc', ['run', '--bundle', bundle, id], image.check, port);
+}
+
+async function entrypointOf({ directory, tag }: BuiltImage): Promise<string[]> {
+  const { config } = JSON.parse(await run('skopeo', ['inspect', '--config', `oci:${directory}:${tag}`]));
+  return config.Entrypoint ?? [];
 }

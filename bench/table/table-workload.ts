@@ -3,15 +3,15 @@
  * (or, the tiny one, prints a line), by pulling and unpacking, from the share, and from the local disk.
  */
 import { join } from 'node:path';
-import { packageFile } from '../../src/installation.js';
 import { run } from '../../test/system/command.js';
-import type { TableImageName } from '../images/table-images.js';
+import { ImageServer, registryData } from '../image-server.js';
+import { type TableImageName, tableImage, warmUpImage } from '../images/table-images.js';
 import { LINKS } from '../link/link.js';
 import { coldHost, median } from '../measure.js';
+import { bundle } from '../resident-daemon.js';
 import { numberText } from '../results.js';
 import type { Figures, Workload, WorkloadContext } from '../workload.js';
-import { HostSides } from './host-sides.js';
-import { ImageServer, servedImages } from './image-server.js';
+import { HostSides, MEASURED } from './host-sides.js';
 
 export interface TableRow {
   /** Of pull_time_vs_cold_NAME. */
@@ -46,8 +46,9 @@ export function tableWorkload(name: TableImageName, { aim, pulls }: TableRow): W
     figures: Object.assign({}, ...links.map(figuresOf)),
     async run(context) {
       const { work, repetitions, quick, progress, note } = context;
-      await run(process.execPath, [packageFile('bundle.js')]);
-      const { data, image, warmUp } = await servedImages(name, progress);
+      await bundle();
+      const [image, warmUp] = [await tableImage(name, progress), await warmUpImage()];
+      const data = await registryData(image.tag, { [MEASURED]: image }, progress);
       const cold = () => coldHost(data);
       const sides = new HostSides(work, image, warmUp, cold);
       progress('unpacking the local image');

@@ -3,12 +3,11 @@
  * sequential reads of a fully cached file with none of its pages in the page cache (the file that backs it is).
  */
 
-import { lstatSync } from 'node:fs';
-import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { run } from '../../test/system/command.js';
 import { bulk, bulkImage, bulkPaths } from '../bulk-image.js';
 import { timeLookups, timeRead } from '../clients.js';
+import { raiseReadAhead } from '../file-systems.js';
 import { dropCaches, interleaved } from '../measure.js';
 import { expandInto, mountedImage } from '../mounted-image.js';
 import { mountFuseNative } from '../peers/fuse-native.js';
@@ -70,9 +69,3 @@ export const workload: Workload = {
     };
   },
 };
-
-/** The peer gets the read-ahead that Orca gives its own mounts. */
-async function raiseReadAhead(mountpoint: string): Promise<void> {
-  const { dev } = lstatSync(mountpoint);
-  await writeFile(`/sys/class/bdi/${dev >> 8}:${dev & 0xff}/read_ahead_kb`, '1024');
-}

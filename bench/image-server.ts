@@ -1,5 +1,5 @@
 /**
- * The far side of the table: an `orca registry` that has the images pushed and expanded, and the smbd of its shares.
+ * The far side of a measurement: an `orca registry` that has the images pushed and expanded, and the smbd of its shares.
  * Both are reached through links of one speed: pulls and mounts have the same network. The data directory is kept in
  * the test cache, since pushing and expanding gigabytes takes minutes.
  */
@@ -7,47 +7,39 @@ import { createHash } from 'node:crypto';
 import { readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { packageFile } from '../../src/installation.js';
-import { run } from '../../test/system/command.js';
-import { freePort } from '../../test/system/free-port.js';
-import { startOrca } from '../../test/system/orca-command.js';
-import { ShareServer } from '../../test/system/share-server.js';
-import { builtOnce, testCache } from '../../test/system/test-cache.js';
-import { type BuiltImage, type TableImageName, tableImage, warmUpImage } from '../images/table-images.js';
-import { Link, type LinkSpeed } from '../link/link.js';
+import { packageFile } from '../src/installation.js';
+import { run } from '../test/system/command.js';
+import { freePort } from '../test/system/free-port.js';
+import { startOrca } from '../test/system/orca-command.js';
+import { ShareServer } from '../test/system/share-server.js';
+import { builtOnce, testCache } from '../test/system/test-cache.js';
+import { type BuiltImage, warmUpImage } from './images/table-images.js';
+import { Link, type LinkSpeed } from './link/link.js';
 
-/** Repositories of the registry. */
-export const MEASURED = 'measured';
+/** Repository of an image that is in no other one: what a host has run before it is measured. */
 export const WARM_UP = 'warm-up';
 
-export interface ServedImages {
-  /** Data directory of the registry. */
-  data: string;
-  image: BuiltImage;
-  warmUp: BuiltImage;
-}
-
-/** The image, and the one that a host is warmed up with, pushed and expanded. */
-export async function servedImages(
-  name: TableImageName,
+/**
+ * Data directory of a registry that has the images, by repository, pushed and expanded; and one more, for warming up.
+ * Those of the same name that other images or other code have made are removed.
+ */
+export async function registryData(
+  name: string,
+  images: Readonly<Record<string, BuiltImage>>,
   progress: (text: string) => void,
-): Promise<ServedImages> {
-  const image = await tableImage(name, progress);
-  const warmUp = await warmUpImage();
-  const prefix = `registry-${image.tag}-`;
-  const directory = `${prefix}${await keyOf(image, warmUp)}`;
-  for (const old of await readdir(testCache)) {
+): Promise<string> {
+  const all = { ...images, [WARM_UP]: await warmUpImage() };
+  const prefix = `registry-${name}-`;
+  const directory = `${prefix}${await keyOf(all)}`;
+  for (const old of await readdir(testCache).catch(() => [])) {
     if (old.startsWith(prefix) && old !== directory && !old.endsWith('.lock'))
       await rm(join(testCache, old), { recursive: true });
   }
-  const data = await builtOnce(directory, async (made) => {
-    progress(`pushing and expanding ${image.tag}`);
+  return builtOnce(directory, async (made) => {
     const registry = await Registry.start(made, ['--share', 'smb://127.0.0.1:1/orca-']);
     try {
-      for (const [repository, { directory: layout, tag }] of [
-        [MEASURED, image] as const,
-        [WARM_UP, warmUp] as const,
-      ]) {
+      for (const [repository, { directory: layout, tag }] of Object.entries(all)) {
+        progress(`pushing and expanding ${repository}`);
         const target = `docker://${registry.host}/${repository}:${tag}`;
         await run('skopeo', ['copy', '--quiet', '--dest-tls-verify=false', `oci:${layout}:${tag}`, target]);
         await registry.expanded(repository, tag);
@@ -56,13 +48,13 @@ export async function servedImages(
       await registry.stop();
     }
   });
-  return { data, image, warmUp };
 }
 
 /** What was expanded by other code is expanded again. */
-async function keyOf(...images: readonly BuiltImage[]): Promise<string> {
+async function keyOf(images: Readonly<Record<string, BuiltImage>>): Promise<string> {
   const hash = createHash('sha256');
-  for (const { directory } of images) hash.update(await readFile(join(directory, 'index.json')));
+  for (const [repository, { directory }] of Object.entries(images))
+    hash.update(repository).update(await readFile(join(directory, 'index.json')));
   for (const folder of ['layer', 'erofs', 'vhd', 'image', 'registry/expansion']) {
     const path = packageFile(`dist/src/${folder}`);
     for (const file of (await readdir(path)).filter((name) => name.endsWith('.js')).sort())

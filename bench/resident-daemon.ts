@@ -1,0 +1,72 @@
+/** A host daemon with a cache and a run directory of its own, as the bundles of dist/bin have it. */
+import { cp, mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { DaemonClient } from '../src/daemon/client.js';
+import { socketOf } from '../src/daemon/start.js';
+import { packageFile } from '../src/installation.js';
+import { run } from '../test/system/command.js';
+
+/** The command that the bundles are, as users have it. */
+export const ORCA = packageFile('dist/bin/orca.js');
+
+/** Makes them of what was compiled. */
+export async function bundle(): Promise<void> {
+  await run(process.execPath, [packageFile('bundle.js')]);
+}
+
+export interface DaemonOptions {
+  /** A directory that the daemon's startup profiles are copied from. */
+  profiles?: string | undefined;
+  /** Added to its environment. */
+  env?: NodeJS.ProcessEnv;
+}
+
+export class ResidentDaemon {
+  readonly cache: string;
+  readonly runDirectory: string;
+  readonly client: DaemonClient;
+  /** Of commands that are to use it. */
+  readonly env: NodeJS.ProcessEnv;
+
+  private constructor(place: string, env: NodeJS.ProcessEnv) {
+    this.cache = join(place, 'cache');
+    this.runDirectory = join(place, 'run');
+    this.client = new DaemonClient(socketOf(this.runDirectory));
+    this.env = {
+      ...process.env,
+      ORCA_CACHE: this.cache,
+      ORCA_RUN_DIR: this.runDirectory,
+      ORCA_CONFIG: '/dev/null',
+      ...env,
+    };
+  }
+
+  static async start(place: string, { profiles, env = {} }: DaemonOptions = {}): Promise<ResidentDaemon> {
+    const daemon = new ResidentDaemon(place, env);
+    await mkdir(daemon.cache, { recursive: true });
+    if (profiles !== undefined) await cp(profiles, join(daemon.cache, 'profiles'), { recursive: true });
+    await daemon.orca('daemon', '--detach');
+    return daemon;
+  }
+
+  /** Runs the command; gives its stdout. */
+  orca(...args: string[]): Promise<string> {
+    return run(process.execPath, [ORCA, ...args], { env: this.env });
+  }
+
+  async pid(): Promise<number> {
+    const answer = await this.client.ping();
+    if (answer === undefined) throw new Error('the daemon does not answer');
+    return answer.pid;
+  }
+
+  /** Its mounts end, too. */
+  async stop(): Promise<void> {
+    await this.orca('daemon', '--stop', '--force');
+  }
+
+  /** Copies the startup profiles of this daemon, which is stopped, to a directory. */
+  async keepProfiles(directory: string): Promise<void> {
+    await cp(join(this.cache, 'profiles'), directory, { recursive: true });
+  }
+}
