@@ -23,16 +23,17 @@ const DIGEST_SIZE = 32;
 /** A table of contents that is read has fewer. */
 export const MAX_CHUNKS = 2 << 20;
 /**
- * Bytes that are inflated at once to verify some of them, and bytes that are fetched for it. Chunks have 4 MiB unless
- * who made the image wanted it otherwise.
+ * Bytes of one chunk, which are verified together. Chunks have 4 MiB unless who made the image wanted it otherwise.
  */
-export const MAX_INFLATED = 32 << 20;
+export const MAX_CHUNK_BYTES = 32 << 20;
+/** Bytes that are inflated for nothing before a chunk: members of several chunks are small. */
+export const MAX_SKIP = 4 << 20;
 
 /** Bytes. */
 export interface Chunk {
   /** In the blob, where a gzip member begins. */
   offset: number;
-  /** Of the blob, at most: what is after the chunk may be among it. */
+  /** Of the blob: enough to inflate to the end of the chunk. */
   compressed: number;
   /** Of the inflated data, before the chunk. */
   skip: number;
@@ -63,7 +64,8 @@ export class ChunkMap {
       this.#starts[index] = at;
       const { offset, compressed, skip, length } = this.chunk(index);
       const isInside = Number.isSafeInteger(offset) && compressed > 0 && offset + compressed <= blobSize;
-      if (!isInside || length === 0 || skip + length > MAX_INFLATED || compressed > MAX_INFLATED) {
+      const isBounded = length > 0 && length <= MAX_CHUNK_BYTES && skip <= MAX_SKIP;
+      if (!isInside || !isBounded || compressed > compressedBound(skip + length)) {
         throw new RangeError(`chunk ${index}`);
       }
       at += length;
@@ -130,6 +132,11 @@ export class ChunkMap {
     }
     return low;
   }
+}
+
+/** What `length` bytes take at most in a gzip member: stored blocks, as small as zlib makes them, and a long header. */
+export function compressedBound(length: number): number {
+  return length + Math.ceil(length / 1024) + (64 << 10);
 }
 
 /** True of an encoded chunk map, whatever else is wrong with it. */

@@ -8,7 +8,7 @@ import { digestOf } from '../oci/digest.js';
 import { quoteName } from '../tar/tar.js';
 import { fixedFooter } from '../vhd/vhd.js';
 import { BlockDigests, DEFAULT_BLOCK_SIZE } from './block-digests.js';
-import { type Chunk, ChunkMap, MAX_CHUNKS, MAX_INFLATED } from './chunk-map.js';
+import { type Chunk, ChunkMap, compressedBound, MAX_CHUNK_BYTES, MAX_CHUNKS, MAX_SKIP } from './chunk-map.js';
 import type { TocChunk, TocEntry } from './estargz-toc.js';
 import { MAX_TAR_BYTES } from './expand.js';
 import { LayerError } from './layer-error.js';
@@ -104,15 +104,16 @@ class DataLayout {
   }
 
   #located({ offset, skip, length, digest }: TocChunk, name: string): Chunk {
-    const compressed = this.#after(offset) - offset;
-    if (skip + length > MAX_INFLATED || compressed > MAX_INFLATED) {
+    const available = this.#after(offset) - offset;
+    if (available <= 0)
+      throw new LayerError('CORRUPT', `damaged table of contents: offset of ${quoteName(name)}`);
+    if (length > MAX_CHUNK_BYTES || skip > MAX_SKIP) {
       throw new LayerError(
         'TOO_LARGE',
-        `${quoteName(name)} is not cut into chunks of less than ${MAX_INFLATED} bytes`,
+        `the chunks of ${quoteName(name)} are too large or too far within their members`,
       );
     }
-    if (compressed <= 0)
-      throw new LayerError('CORRUPT', `damaged table of contents: offset of ${quoteName(name)}`);
+    const compressed = Math.min(available, compressedBound(skip + length));
     return { offset, compressed, skip, length, digest };
   }
 

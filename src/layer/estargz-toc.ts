@@ -20,9 +20,12 @@ const FOOTER = /^\x1f\x8b\x08\x04\0{4}[\s\S]{2}\x1a\0SG\x16\0([0-9a-f]{16})STARG
 const TOC_NAME = 'stargz.index.json';
 
 /** The table of some 200,000 files; it is in memory as a whole. */
-export const MAX_TOC_BYTES = 128 << 20;
+export const MAX_TOC_BYTES = 64 << 20;
 /** What tables of that length are compressed to at most. */
 export const MAX_COMPRESSED_TOC_BYTES = 32 << 20;
+/** What JSON takes when it is parsed depends on how many values it has: per file two objects and ten others. */
+const MAX_BRACKETS = 1 << 19;
+const MAX_COMMAS = 4 << 20;
 /** As Linux has them. */
 const MAX_ID = 2 ** 32 - 1;
 const RFC3339 = /^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)$/;
@@ -99,8 +102,9 @@ async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
   yield bytes;
 }
 
-/** Entries of the JSON. Throws LayerError CORRUPT or INCOMPLETE. */
+/** Entries of the JSON. Throws LayerError CORRUPT, TOO_LARGE or INCOMPLETE. */
 export function parseToc(json: Uint8Array): TocEntry[] {
+  checkSize(json);
   let toc: unknown;
   try {
     toc = JSON.parse(Buffer.from(json).toString());
@@ -112,6 +116,19 @@ export function parseToc(json: Uint8Array): TocEntry[] {
   const parser = new EntryParser();
   for (const entry of entries) parser.add(new Fields(entry));
   return parser.finish();
+}
+
+/** Before it is parsed. Those within names count as well. */
+function checkSize(json: Uint8Array): void {
+  let brackets = 0;
+  let commas = 0;
+  for (const byte of json) {
+    if (byte === 0x7b || byte === 0x5b) brackets++;
+    else if (byte === 0x2c) commas++;
+  }
+  if (brackets > MAX_BRACKETS || commas > MAX_COMMAS) {
+    throw new LayerError('TOO_LARGE', 'its table of contents has too many entries');
+  }
 }
 
 class EntryParser {

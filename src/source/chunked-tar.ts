@@ -6,7 +6,13 @@ import type { SegmentMemory } from './blob-tar.js';
 import { RangeJoiner, type ReadBytes } from './range-joiner.js';
 import { SourceError } from './source.js';
 
+/** Compressed bytes that are in memory at once, of one layer: a hostile map has many chunks in the same bytes. */
+const MAX_UNDER_WAY = 16 << 20;
+/** What comes before a chunk is inflated into this many bytes, again and again. */
+const SCRATCH_SIZE = 64 << 10;
+
 export class ChunkedTar {
+  readonly #budget = new Budget(MAX_UNDER_WAY);
   readonly #map: ChunkMap;
   readonly #memory: SegmentMemory;
   readonly #joiner: RangeJoiner;
@@ -38,10 +44,7 @@ export class ChunkedTar {
 
   async #readChunk(index: number, chunk: Chunk, from: number, to: number): Promise<Uint8Array> {
     const key = `${this.#map.digest} ${index}`;
-    const piece = this.#memory.get(
-      key,
-      () => new VerifiedChunk(chunk, (offset, length) => this.#joiner.read(offset, length)),
-    );
+    const piece = this.#memory.get(key, () => new VerifiedChunk(chunk, this.#load(chunk)));
     try {
       return await piece.read(from, to);
     } catch (error) {
@@ -50,23 +53,30 @@ export class ChunkedTar {
       throw error;
     }
   }
+
+  async #load({ offset, compressed, skip, length, digest }: Chunk): Promise<Uint8Array> {
+    await this.#budget.take(compressed);
+    try {
+      const bytes = await inflate(await this.#joiner.read(offset, compressed), skip, length);
+      if (createHash('sha256').update(bytes).digest().equals(digest)) return bytes;
+    } finally {
+      this.#budget.give(compressed);
+    }
+    throw new SourceError('CORRUPT', `the chunk at byte ${offset} of the blob does not match its digest`);
+  }
 }
 
 class VerifiedChunk {
-  readonly #chunk: Chunk;
-  readonly #bytes: Promise<Uint8Array>;
+  /** Bytes of memory. */
+  readonly size: number;
   /** Reads under way. */
   users = 0;
+  readonly #bytes: Promise<Uint8Array>;
 
-  constructor(chunk: Chunk, fetch: ReadBytes) {
-    this.#chunk = chunk;
-    this.#bytes = this.#load(fetch);
-    this.#bytes.catch(() => undefined);
-  }
-
-  /** Bytes of memory. */
-  get size(): number {
-    return this.#chunk.skip + this.#chunk.length;
+  constructor({ length }: Chunk, bytes: Promise<Uint8Array>) {
+    this.size = length;
+    this.#bytes = bytes;
+    bytes.catch(() => undefined);
   }
 
   async read(from: number, to: number): Promise<Uint8Array> {
@@ -77,26 +87,52 @@ class VerifiedChunk {
       this.users--;
     }
   }
+}
 
-  async #load(fetch: ReadBytes): Promise<Uint8Array> {
-    const { offset, compressed, skip, digest } = this.#chunk;
-    const bytes = (await inflate(await fetch(offset, compressed), this.size)).subarray(skip);
-    if (createHash('sha256').update(bytes).digest().equals(digest)) return bytes;
-    throw new SourceError('CORRUPT', `the chunk at byte ${offset} of the blob does not match its digest`);
+/** Hands out bytes in the order of the questions; to who asks for more than there are, when nobody has any. */
+class Budget {
+  #free: number;
+  #waiting: { bytes: number; resolve(): void }[] = [];
+
+  constructor(private readonly total: number) {
+    this.#free = total;
+  }
+
+  take(bytes: number): Promise<void> {
+    return new Promise((resolve) => {
+      this.#waiting.push({ bytes, resolve });
+      this.#serve();
+    });
+  }
+
+  give(bytes: number): void {
+    this.#free += bytes;
+    this.#serve();
+  }
+
+  #serve(): void {
+    for (let [next] = this.#waiting; next !== undefined; [next] = this.#waiting) {
+      if (next.bytes > this.#free && this.#free < this.total) return;
+      this.#waiting.shift();
+      this.#free -= next.bytes;
+      next.resolve();
+    }
   }
 }
 
-/** The first `size` bytes of what the gzip members are. */
-async function inflate(compressed: Uint8Array, size: number): Promise<Uint8Array> {
-  const output = Buffer.allocUnsafeSlow(size);
+/** `length` bytes of what the gzip members are, after `skip` others. */
+async function inflate(compressed: Uint8Array, skip: number, length: number): Promise<Uint8Array> {
+  const output = Buffer.allocUnsafeSlow(length);
+  const scratch = Buffer.allocUnsafeSlow(Math.min(skip, SCRATCH_SIZE));
   const inflater = new Inflater();
   let input = compressed;
   try {
-    for (let filled = 0; filled < size; ) {
-      const step = await inflater.run(input, output.subarray(filled));
-      filled += step.produced;
+    for (let at = 0; at < skip + length; ) {
+      const target = at < skip ? scratch.subarray(0, skip - at) : output.subarray(at - skip);
+      const step = await inflater.run(input, target);
+      at += step.produced;
       input = input.subarray(step.consumed);
-      if (filled < size && step.needsInput && input.length === 0) {
+      if (at < skip + length && step.needsInput && input.length === 0) {
         throw new SourceError('CORRUPT', 'a chunk of the blob is cut short');
       }
     }

@@ -4,7 +4,7 @@ import { ErofsImage, readTree } from '../../src/erofs/reader.js';
 import type { Directory, Inode } from '../../src/erofs/tree.js';
 import { OrcaError } from '../../src/errors.js';
 import { BlockDigests } from '../../src/layer/block-digests.js';
-import { ChunkMap, MAX_INFLATED } from '../../src/layer/chunk-map.js';
+import { ChunkMap, compressedBound, MAX_CHUNK_BYTES, MAX_SKIP } from '../../src/layer/chunk-map.js';
 import { layOutEstargz } from '../../src/layer/estargz-layout.js';
 import { FOOTER_SIZE, parseToc, readToc, tocOffset } from '../../src/layer/estargz-toc.js';
 import { LayerError } from '../../src/layer/layer-error.js';
@@ -140,7 +140,7 @@ const changes: [string, string, (entry: JsonEntry) => void, string?][] = [
   ['a chunk in the wrong place', 'CORRUPT', (entry) => (entry['chunkOffset'] = 1)],
   ['data behind the table', 'CORRUPT', (entry) => (entry['offset'] = 1e12)],
   ['data before the blob', 'CORRUPT', (entry) => (entry['offset'] = -1)],
-  ['a member of any length', 'TOO_LARGE', (entry) => (entry['innerOffset'] = MAX_INFLATED)],
+  ['a member of any length', 'TOO_LARGE', (entry) => (entry['innerOffset'] = MAX_SKIP + 1)],
   ['an owner that Linux has not', 'CORRUPT', (entry) => (entry['uid'] = 2 ** 32)],
   ['a time that is none', 'CORRUPT', (entry) => (entry['modtime'] = 'yesterday')],
   ['xattrs that are none', 'CORRUPT', (entry) => (entry['xattrs'] = { a: '%' })],
@@ -167,6 +167,22 @@ test('the only chunk of a file may have the digest of the file alone', (t) => {
     ),
   );
   t.is(Buffer.from(file?.chunks[0]?.digest ?? []).toString('hex'), '5a'.repeat(32));
+});
+
+test('a table of contents of more values than files have is not parsed', (t) => {
+  const table = (entries: string) => Buffer.from(`{"version":1,"entries":[${entries}]}`);
+  for (const value of ['{}', '0', '[]']) {
+    const error = t.throws<LayerError>(() =>
+      parseToc(
+        table(
+          Array(5 << 20)
+            .fill(value)
+            .join(),
+        ),
+      ),
+    );
+    t.is(error?.code, 'TOO_LARGE', value);
+  }
 });
 
 test('hostile tables of contents give a layer within bounds, or an error of our own', async (t) => {
@@ -228,7 +244,8 @@ test('a damaged chunk map is CORRUPT, or one whose chunks are within bounds', as
           const map = ChunkMap.decode(isCut ? bad.subarray(0, length) : bad);
           for (let index = 0; index < map.count; index++) {
             const { offset, compressed, skip, length: size } = map.chunk(index);
-            if (offset + compressed > map.blobSize || skip + size > MAX_INFLATED) return false;
+            if (offset + compressed > map.blobSize || compressed > compressedBound(skip + size)) return false;
+            if (skip > MAX_SKIP || size > MAX_CHUNK_BYTES) return false;
             if (map.chunkAt(map.start(index)) !== index) return false;
           }
         } catch (error) {

@@ -26,18 +26,22 @@ const TYPES = {
   fifo: 'fifo',
 } as const;
 
-/** `change` may edit the table of contents before it is written. */
+/**
+ * `change` may edit the table of contents before it is written; with `isOneMember`, all chunks are within one gzip
+ * member, as --estargz-min-chunk-size makes them.
+ */
 export function estargz(
   members: readonly Uint8Array[],
-  { chunkSize = 4 << 20, change = (_: JsonEntry[]) => undefined as void } = {},
+  { chunkSize = 4 << 20, change = (_: JsonEntry[]) => undefined as void, isOneMember = false } = {},
 ): Estargz {
   const pieces: Buffer[] = [];
-  const offset = () => pieces.reduce((sum, { length }) => sum + length, 0);
+  const end = () => pieces.reduce((sum, { length }) => sum + length, 0);
+  const put = (bytes: Uint8Array) => pieces.push(isOneMember ? Buffer.from(bytes) : gzipSync(bytes));
   const entries: JsonEntry[] = [];
   for (const bytes of members) {
     const entry = entryOf(bytes);
     const start = entry.dataOffset;
-    pieces.push(gzipSync(bytes.subarray(0, start)));
+    put(bytes.subarray(0, start));
     const json = jsonOf(entry);
     entries.push(json);
     for (let at = 0; at < entry.size; at += chunkSize) {
@@ -47,20 +51,21 @@ export function estargz(
       Object.assign(
         at === 0 ? json : (entries[entries.push({ name: entry.name, type: 'chunk' }) - 1] as JsonEntry),
         {
-          offset: offset(),
+          ...(isOneMember ? { offset: 0, innerOffset: end() } : { offset: end() }),
           ...(at > 0 && { chunkOffset: at }),
           ...(!isLast && { chunkSize: length }),
           chunkDigest: digestOf(chunk),
         },
       );
       const padding = isLast ? -entry.size & (TAR_BLOCK_SIZE - 1) : 0;
-      pieces.push(gzipSync(bytes.subarray(start + at, start + at + length + padding)));
+      put(bytes.subarray(start + at, start + at + length + padding));
     }
   }
   change(entries);
   const toc = { version: 1, entries };
   const json = Buffer.from(JSON.stringify(toc));
-  const tocOffset = offset();
+  if (isOneMember) pieces.splice(0, pieces.length, gzipSync(Buffer.concat(pieces)));
+  const tocOffset = end();
   pieces.push(gzipSync(Buffer.concat([member({ name: 'stargz.index.json' }, json), END])), footer(tocOffset));
   const tocDigest = `sha256:${createHash('sha256').update(json).digest('hex')}`;
   return { blob: Buffer.concat(pieces), tocDigest, tocOffset, toc };

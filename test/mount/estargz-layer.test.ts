@@ -52,15 +52,13 @@ test.afterEach.always(async (t) => {
 
 const FIRST = new Random(1).bytes(700_000);
 const SECOND = new Random(2).bytes(500_000);
-const MADE = estargz(
-  [
-    member({ name: 'first' }, FIRST),
-    member({ name: 'dir/', type: '5' }),
-    member({ name: 'dir/second' }, SECOND),
-    member({ name: 'small' }, 'x'),
-  ],
-  { chunkSize: 300_000 },
-);
+const MEMBERS = [
+  member({ name: 'first' }, FIRST),
+  member({ name: 'dir/', type: '5' }),
+  member({ name: 'dir/second' }, SECOND),
+  member({ name: 'small' }, 'x'),
+];
+const MADE = estargz(MEMBERS, { chunkSize: 300_000 });
 
 /** An image of one layer; returns the digest of its manifest. */
 function addImage({ registry }: Context, { blob, tocDigest }: Estargz, diffID?: string): string {
@@ -115,6 +113,16 @@ test('the end of the blob is enough to open it, and its files are read by ranges
   const before = ranges().length;
   await (await open(t, digest)).close();
   t.is(ranges().length, before);
+});
+
+test('chunks within one gzip member are found by what is before them', async (t) => {
+  const opened = await open(
+    t,
+    addImage(t.context, estargz(MEMBERS, { chunkSize: 300_000, isOneMember: true })),
+  );
+  t.regex(opened.served, /1 of 1 layers by their tables of contents/);
+  t.deepEqual(await readFiles(opened), { first: FIRST, second: SECOND, small: Buffer.from('x') });
+  await opened.close();
 });
 
 test('through the block cache, blocks come verified by their chunks, and from no source that does not do so', async (t) => {
