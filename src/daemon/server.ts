@@ -37,7 +37,9 @@ export async function createServer(daemon: Daemon): Promise<{ server: Server; cl
     reply.header(REQUEST_ID_HEADER, request.id);
   });
   // When the body has been read: events of the socket know no request.
-  app.addHook('preHandler', (request, _reply, done) => withRequestId(request.id, done));
+  app.addHook('preHandler', (request, _reply, done) => {
+    withRequestId(request.id, done);
+  });
   app.addHook('onResponse', async ({ id, method, url }, reply) => {
     const ms = Math.round(reply.elapsedTime);
     log.debug('request', { request: id, method, url, status: reply.statusCode, ms });

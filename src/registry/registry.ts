@@ -228,7 +228,9 @@ async function createServer(
     done();
   });
   // When the head and, where it is read before, the body are there: events of the socket know no request.
-  server.addHook('preHandler', (request, _reply, done) => withRequestId(request.id, done));
+  server.addHook('preHandler', (request, _reply, done) => {
+    withRequestId(request.id, done);
+  });
   server.addHook('onRequest', async (request, reply) => {
     reply.header('docker-distribution-api-version', 'registry/2.0');
     const elsewhere = request.method === 'HEAD' ? redirectedUrl(request.originalUrl) : undefined;
