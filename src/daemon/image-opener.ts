@@ -1,6 +1,7 @@
 /** From an order to an image and its sources: the one place where the daemon asks a store or a registry for something. */
 import type { BlockCache } from '../cache/block-cache.js';
 import type { OpenedImage } from '../mount/open-image.js';
+import { pinnedReference } from '../oci/reference.js';
 import type { ImageOrder } from './api.js';
 import { SourcePool } from './source-pool.js';
 
@@ -33,6 +34,6 @@ export class ImageOpener {
 
 /** The same image, whatever its name means by now. */
 export function pinned(order: ImageOrder, manifestDigest: string): ImageOrder {
-  if (order.store !== undefined) return { ...order, image: manifestDigest };
-  return { ...order, image: order.image.includes('@') ? order.image : `${order.image}@${manifestDigest}` };
+  const { image, store } = order;
+  return { ...order, image: store === undefined ? pinnedReference(image, manifestDigest) : manifestDigest };
 }

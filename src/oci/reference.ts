@@ -104,6 +104,11 @@ export function familiarReference(reference: Reference): string {
   return `${official ? path.slice(OFFICIAL.length) : path}${suffix(reference)}`;
 }
 
+/** The same image, whatever the name means by now, or means on another platform. */
+export function pinnedReference(text: string, digest: string): string {
+  return familiarReference({ ...parseReference(text), digest });
+}
+
 function suffix({ tag, digest }: Reference): string {
   return `${tag === undefined ? '' : `:${tag}`}${digest === undefined ? '' : `@${digest}`}`;
 }

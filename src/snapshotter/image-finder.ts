@@ -4,7 +4,7 @@ import type { BlockCache } from '../cache/block-cache.js';
 import { type ImageRequest, openImage } from '../mount/open-image.js';
 import { verifyBytes } from '../oci/digest.js';
 import { parseManifest } from '../oci/manifest.js';
-import { familiarReference, parseReference } from '../oci/reference.js';
+import { pinnedReference } from '../oci/reference.js';
 import { BlobCache } from '../source/blob-cache.js';
 import type { RemoteImageInfo } from './remote-images.js';
 
@@ -28,7 +28,7 @@ export class ImageFinder {
 
   /** The request that mounts the lowest layers of an image that was found. */
   requestFor({ reference, manifestDigest }: FoundImage, layers: number): ImageRequest {
-    return { ...this.#defaults, image: pinned(reference, manifestDigest), layers };
+    return { ...this.#defaults, image: pinnedReference(reference, manifestDigest), layers };
   }
 
   find(reference: string, manifestDigest: string | undefined): Promise<RemoteImageInfo | { reason: string }> {
@@ -44,7 +44,8 @@ export class ImageFinder {
   async #find(reference: string, digest: string | undefined): Promise<RemoteImageInfo | { reason: string }> {
     try {
       // Who pulls now does not wait for an expansion; the next one finds it done.
-      const request = { ...this.#defaults, image: pinned(reference, digest), wait: 0 };
+      const image = digest === undefined ? reference : pinnedReference(reference, digest);
+      const request = { ...this.#defaults, image, wait: 0 };
       const opened = await openImage(request, this.#cache, undefined, { onlyExpanded: true });
       await opened.close();
       const { manifestDigest, config } = opened.image;
@@ -61,9 +62,4 @@ export class ImageFinder {
       return { reason: (error as Error).message };
     }
   }
-}
-
-/** The reference with the digest that it must have. */
-function pinned(reference: string, digest: string | undefined): string {
-  return digest === undefined ? reference : familiarReference({ ...parseReference(reference), digest });
 }

@@ -6,6 +6,7 @@ import {
   isRepositoryPath,
   isTag,
   parseReference,
+  pinnedReference,
   withDefaultTag,
 } from '../../src/oci/reference.js';
 
@@ -90,4 +91,11 @@ test('repository paths and tags are judged on their own', (t) => {
   t.false(isRepositoryPath('library/../python'));
   t.true(isTag('_1.0-rc'));
   t.false(isTag('-1'));
+});
+
+test('a pinned reference has the digest that is given, whichever it had', (t) => {
+  const [one, other] = [`sha256:${'1'.repeat(64)}`, `sha256:${'2'.repeat(64)}`];
+  t.is(pinnedReference('python', one), `python@${one}`);
+  t.is(pinnedReference('reg.example:5000/a/b:3', one), `reg.example:5000/a/b:3@${one}`);
+  t.is(pinnedReference(`a/b@${other}`, one), `a/b@${one}`);
 });
