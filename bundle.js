@@ -11,6 +11,7 @@ const entryPoints = {
   'mount.fuse.orca': 'cli/mount-helper.ts',
   orcad: 'daemon/main.ts',
   'expansion-worker': 'registry/expansion/worker.ts',
+  'layer-worker': 'layer/layer-worker.ts',
   'password-worker': 'registry/password-worker.ts',
 };
 

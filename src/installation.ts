@@ -11,6 +11,7 @@ const ENTRIES = {
   orca: 'cli/main.js',
   orcad: 'daemon/main.js',
   'expansion-worker': 'registry/expansion/worker.js',
+  'layer-worker': 'layer/layer-worker.js',
   'password-worker': 'registry/password-worker.js',
 } as const;
 

@@ -92,6 +92,7 @@ function isZlibError(error: unknown): error is NodeJS.ErrnoException {
 /** Node 22.15 and 24 have zstd, Node 20 has not. */
 type ZstdConstructor = (options: { chunkSize: number }) => NodeJS.ReadWriteStream & AsyncIterable<Uint8Array>;
 const createZstdDecompress = (zlib as { createZstdDecompress?: ZstdConstructor }).createZstdDecompress;
+export const hasNativeZstd = createZstdDecompress !== undefined;
 
 /** As `decompress` does it, of what is known to be zstd. */
 export function decompressZstd(

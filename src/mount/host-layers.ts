@@ -10,7 +10,7 @@ import type { BlockCache } from '../cache/block-cache.js';
 import { BLOCK_DIGESTS_TYPE, CHECKPOINTS_TYPE, LAYER_RECIPE_TYPE } from '../image/artifact.js';
 import { diffIDHex } from '../image/catalog.js';
 import { WorkArea } from '../image/work-area.js';
-import { expandLayer } from '../layer/expand.js';
+import { expandInThread } from '../layer/layer-threads.js';
 import { writeDurably } from '../oci/durable-file.js';
 import { JsonObject } from '../oci/json-object.js';
 import { type Descriptor, decodeDescriptor } from '../oci/manifest.js';
@@ -69,18 +69,15 @@ export class HostLayers {
     const { diffID, blob } = layer;
     return this.once(diffIDHex(diffID), diffID, signal, async (work) => {
       const output = join(work, 'layer.vhd');
-      const { digests, recipe, checkpoints } = await expandLayer(
-        repository.blob(blob, 'layer').stream(signal),
-        {
-          output,
-          diffID,
-          isLasting: false,
-          // Another digest is the reason for whatever is wrong with the bytes.
-          ...(blob.digest.startsWith('sha256:') ? { blobDigest: blob.digest } : {}),
-          ...(signal === undefined ? {} : { signal }),
-          onProgress: ({ bytesIn }) => onProgress?.({ diffID, bytesIn, total: blob.size }),
-        },
-      );
+      const { digests, recipe, checkpoints } = await expandInThread({
+        output,
+        diffID,
+        // Another digest is the reason for whatever is wrong with the bytes.
+        blobDigest: blob.digest.startsWith('sha256:') ? blob.digest : undefined,
+        open: (either) => repository.blob(blob, 'layer').stream(either),
+        signal,
+        onProgress: (bytesIn) => onProgress?.({ diffID, bytesIn, total: blob.size }),
+      });
       if (recipe === undefined || checkpoints === undefined) {
         throw new MountError('TOO_LARGE', `layer ${diffID} has more files than this host can expand`);
       }

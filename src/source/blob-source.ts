@@ -7,8 +7,8 @@ import { setMaxListeners } from 'node:events';
 import { type BlobCheckpoints, type LayerDigests } from '../image/artifact.js';
 import { Checkpoints } from '../layer/checkpoints.js';
 import { ChunkMap, isChunkMap } from '../layer/chunk-map.js';
-import { decompress } from '../layer/decompress.js';
 import { LayerError } from '../layer/layer-error.js';
+import { decompressAside } from '../layer/layer-threads.js';
 import { LayerRecipe } from '../layer/recipe.js';
 import { verifyBytes } from '../oci/digest.js';
 import type { Descriptor } from '../oci/manifest.js';
@@ -169,7 +169,9 @@ export class BlobSource implements Source {
     signal: AbortSignal,
   ): AsyncGenerator<VhdPiece, void, void> {
     const either = AbortSignal.any([signal, this.#stop.signal]);
-    const pieces = streamVhd(recipe, decompress(this.#counted(blob.stream(either))), pieceSize);
+    const isZstd = blob.descriptor.mediaType.endsWith('zstd');
+    const tar = decompressAside(this.#counted(blob.stream(either)), isZstd);
+    const pieces = streamVhd(recipe, tar, pieceSize);
     try {
       for (;;) {
         const next = await asSource(pieces.next());

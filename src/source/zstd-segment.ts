@@ -1,7 +1,7 @@
 /** One segment of a zstd blob: some frames, decompressed as a whole when somebody reads of them. */
 import type { Checkpoints, Segment } from '../layer/checkpoints.js';
-import { decompressZstd } from '../layer/decompress.js';
 import { LayerError } from '../layer/layer-error.js';
+import { decompressAside } from '../layer/layer-threads.js';
 import type { KeptSegment } from './blob-tar.js';
 import type { ReadBytes } from './range-joiner.js';
 import { SourceError } from './source.js';
@@ -51,7 +51,7 @@ export class ZstdSegment implements KeptSegment {
     const bytes = Buffer.allocUnsafeSlow(this.size);
     let filled = 0;
     try {
-      for await (const chunk of decompressZstd(once(compressed))) {
+      for await (const chunk of decompressAside(once(compressed), true)) {
         if (filled + chunk.length > bytes.length) throw this.#corrupt('a segment is too long');
         bytes.set(chunk, filled);
         filled += chunk.length;

@@ -1,6 +1,7 @@
 /** The expansion of one image of one repository, from the record on the disk to the teleport artifact. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Store } from '../../image/store.js';
+import type { WorkerPool } from '../../layer/worker-pool.js';
 import type { Descriptor } from '../../oci/manifest.js';
 import { canonicalName } from '../../oci/reference.js';
 import { log } from '../../telemetry/logger.js';
@@ -12,13 +13,13 @@ import type { LayerTasks } from './layer-tasks.js';
 import type { Limit } from './limit.js';
 import type { Shares } from './shares.js';
 import type { Webhook } from './webhook.js';
-import type { WorkerPool } from './worker-pool.js';
+import type { ExpansionTasks } from './worker-messages.js';
 
 export interface JobServices {
   store: Store;
   origin: BlobOrigin;
   records: JobRecords;
-  pool: WorkerPool;
+  pool: WorkerPool<ExpansionTasks>;
   tasks: LayerTasks;
   shares: Shares;
   /** Images whose manifest is looked at, or that are stored, at the same time. */

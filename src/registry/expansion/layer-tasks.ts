@@ -9,13 +9,14 @@ import { OrcaError } from '../../errors.js';
 import { layerPath } from '../../image/catalog.js';
 import type { Store } from '../../image/store.js';
 import { LayerError } from '../../layer/layer-error.js';
+import type { WorkerPool } from '../../layer/worker-pool.js';
 import { log } from '../../telemetry/logger.js';
 import { KeyedLock } from '../keyed-lock.js';
 import type { BlobOrigin, ExpansionState } from './expansion.js';
 import { isTransient, pauseAfter, reasonOf } from './failure.js';
 import type { PlannedLayer } from './image-plan.js';
 import type { VerifiedBlobs } from './verified-blobs.js';
-import type { WorkerPool } from './worker-pool.js';
+import type { ExpansionTasks } from './worker-messages.js';
 
 /** Layers that are known to be bad, so that the next image with one fails at once. */
 const MAX_REMEMBERED_FAILURES = 10_000;
@@ -46,7 +47,7 @@ interface LayerTask {
 export interface LayerTasksOptions {
   store: Store;
   origin: BlobOrigin;
-  pool: WorkerPool;
+  pool: WorkerPool<ExpansionTasks>;
   verified: VerifiedBlobs;
 }
 

@@ -5,6 +5,8 @@
 import { mkdir } from 'node:fs/promises';
 import { availableParallelism, totalmem } from 'node:os';
 import { Store } from '../../image/store.js';
+import { ExpansionError } from '../../layer/worker-messages.js';
+import { WorkerPool } from '../../layer/worker-pool.js';
 import { canonicalName } from '../../oci/reference.js';
 import { log } from '../../telemetry/logger.js';
 import type { DataDirectory } from '../data-directory.js';
@@ -26,8 +28,7 @@ import { Limit } from './limit.js';
 import { Shares } from './shares.js';
 import { VerifiedBlobs } from './verified-blobs.js';
 import { Webhook, type WebhookOptions } from './webhook.js';
-import { ExpansionError } from './worker-messages.js';
-import { WorkerPool } from './worker-pool.js';
+import type { ExpansionTasks } from './worker-messages.js';
 
 export interface ExpansionOptions {
   /** Worker threads; default: the number of processors. */
@@ -66,7 +67,7 @@ export class ExpansionService implements Expansion {
     const store = await Store.open(data.join('store'), { create: true });
     const records = new JobRecords(data);
     const verified = new VerifiedBlobs(data);
-    const pool = new WorkerPool({ workers, memory: workerMemory });
+    const pool = new WorkerPool<ExpansionTasks>({ entry: 'expansion-worker', workers, memory: workerMemory });
     const tasks = new LayerTasks({ store, origin, pool, verified });
     const webhook = options.webhook && (await Webhook.open(data, options.webhook));
     const shares = new Shares(data, store, records);

@@ -1,10 +1,5 @@
-/** What worker-pool.ts and the threads of worker.ts say to each other, and how errors cross between them. */
-import type { MessagePort } from 'node:worker_threads';
-import { OrcaError } from '../../errors.js';
+/** What the threads of worker.ts do. */
 import type { Descriptor } from '../../oci/manifest.js';
-
-/** A blob as a file, or from the thread that has it. */
-export type BlobInput = { path: string } | { port: MessagePort };
 
 interface LayerTask {
   /** Descriptor of the blob. */
@@ -33,8 +28,6 @@ export interface PublishTask {
   names: readonly string[];
 }
 
-export type Task = ExpandTask | PublishTask;
-
 /** Bytes of the layer VHD. */
 export interface ExpandResult {
   bytes: number;
@@ -45,42 +38,7 @@ export interface PublishResult {
   artifact: Descriptor;
 }
 
-export interface TaskResults {
-  expand: ExpandResult;
-  publish: PublishResult;
-}
-
-export type ToWorker = { kind: 'run'; task: Task; input?: BlobInput } | { kind: 'abort' };
-
-export type FromWorker =
-  | { kind: 'progress'; bytesIn: number }
-  | { kind: 'done'; result: ExpandResult | PublishResult }
-  | { kind: 'failed'; error: ErrorMessage };
-
-/** Of a blob's port: the worker asks for a chunk at a time, ahead of its need. */
-export type FromBlob = { chunk: Uint8Array } | { end: true } | { error: ErrorMessage };
-export type ToBlob = 'next';
-
-export interface ErrorMessage {
-  message: string;
-  code: string | undefined;
-  retryable: boolean;
-  /** Of an error that nobody raises on purpose. */
-  stack: string | undefined;
-}
-
-/** What went wrong in another thread. */
-export class ExpansionError extends OrcaError {}
-
-export function encodeError(error: unknown): ErrorMessage {
-  if (error instanceof OrcaError)
-    return { message: error.message, code: error.code, retryable: error.retryable, stack: undefined };
-  const { message, code, stack } = error instanceof Error ? (error as NodeJS.ErrnoException) : ({} as never);
-  return { message: message ?? String(error), code: code && String(code), retryable: false, stack };
-}
-
-export function decodeError({ message, code, retryable, stack }: ErrorMessage): ExpansionError {
-  const error = new ExpansionError(code ?? 'UNEXPECTED', message, { retryable });
-  if (stack !== undefined) error.stack = stack;
-  return error;
+export interface ExpansionTasks {
+  expand: { task: ExpandTask; result: ExpandResult };
+  publish: { task: PublishTask; result: PublishResult };
 }

@@ -4,19 +4,19 @@
  */
 
 import { MessageChannel, type TransferListItem, Worker } from 'node:worker_threads';
-import { entryOf } from '../../installation.js';
+import { entryOf } from '../installation.js';
 import { serveBlob } from './blob-port.js';
 import {
   type BlobInput,
   decodeError,
   ExpansionError,
   type FromWorker,
-  type Task,
-  type TaskResults,
   type ToWorker,
 } from './worker-messages.js';
 
 export interface WorkerPoolOptions {
+  /** What the threads run: a module that calls `serveTasks`. */
+  entry: 'expansion-worker' | 'layer-worker';
   /** Threads. */
   workers: number;
   /** MiB of script heap that each may have. */
@@ -27,6 +27,8 @@ export interface RunOptions {
   signal: AbortSignal;
   /** The blob of an expand task. */
   blob?: { path: string } | { open(signal: AbortSignal): AsyncIterable<Uint8Array> };
+  /** Of what the task has, what is handed over. */
+  transfer?: TransferListItem[];
   /** Comes before what waits without it. */
   isUrgent?: boolean;
   /** Those of whom nothing has been begun for longest come first. */
@@ -51,7 +53,11 @@ interface PoolThread {
   idle: NodeJS.Timeout | undefined;
 }
 
-export class WorkerPool {
+/** Tasks by their kind, and what comes of them. */
+export type Tasks<T> = { [K in keyof T]: { task: { kind: K }; result: unknown } };
+
+/** `T`: what its threads can do. */
+export class WorkerPool<T extends Tasks<T>> {
   private readonly free: PoolThread[] = [];
   private readonly threads = new Set<PoolThread>();
   private readonly urgent: Waiting[] = [];
@@ -67,7 +73,10 @@ export class WorkerPool {
    * Runs a task when a thread is free for it. Rejects with what it failed with, as an ExpansionError (OUT_OF_MEMORY or
    * CRASHED when the thread has died), or with the signal's reason.
    */
-  async run<T extends Task>(task: T, options: RunOptions): Promise<TaskResults[T['kind']]> {
+  async run<K extends keyof T>(
+    task: T[K]['task'] & { kind: K },
+    options: RunOptions,
+  ): Promise<T[K]['result']> {
     const thread = await this.acquire(options);
     try {
       options.onStart?.();
@@ -124,8 +133,8 @@ export class WorkerPool {
   }
 
   private start(): PoolThread {
-    const worker = new Worker(entryOf('expansion-worker'), {
-      name: 'orca expansion',
+    const worker = new Worker(entryOf(this.options.entry), {
+      name: `orca ${this.options.entry}`,
       resourceLimits: { maxOldGenerationSizeMb: this.options.memory },
     });
     const thread: PoolThread = { worker, idle: undefined };
@@ -151,20 +160,20 @@ export class WorkerPool {
     this.dispatch();
   }
 
-  private async runOn<T extends Task>(
+  private async runOn<K extends keyof T>(
     { worker }: PoolThread,
-    task: T,
-    { signal, blob, onProgress }: RunOptions,
-  ): Promise<TaskResults[T['kind']]> {
+    task: T[K]['task'],
+    { signal, blob, transfer = [], onProgress }: RunOptions,
+  ): Promise<T[K]['result']> {
     const own = new AbortController();
     const either = AbortSignal.any([own.signal, signal]);
     const input = blob && inputOf(blob, either);
     let timer: NodeJS.Timeout | undefined;
     const abort = () => {
-      worker.postMessage({ kind: 'abort' } satisfies ToWorker);
+      worker.postMessage({ kind: 'abort' } satisfies ToWorker<never>);
       timer = setTimeout(() => void worker.terminate(), STOP_MS);
     };
-    let onMessage!: (message: FromWorker) => void;
+    let onMessage!: (message: FromWorker<T[K]['result']>) => void;
     let onError!: (error: NodeJS.ErrnoException) => void;
     let onExit!: (code: number) => void;
     try {
@@ -173,7 +182,7 @@ export class WorkerPool {
           if (message.kind === 'progress') onProgress?.(message.bytesIn);
           else if (message.kind === 'failed')
             reject(signal.aborted ? signal.reason : decodeError(message.error));
-          else resolve(message.result as TaskResults[T['kind']]);
+          else resolve(message.result);
         };
         onError = (error) => reject(this.died(error));
         onExit = (code) =>
@@ -186,12 +195,12 @@ export class WorkerPool {
         worker.on('error', onError);
         worker.on('exit', onExit);
         signal.addEventListener('abort', abort, { once: true });
-        const message: ToWorker = {
+        const message: ToWorker<T[K]['task']> = {
           kind: 'run',
           task,
           ...(input === undefined ? {} : { input: input.sent }),
         };
-        worker.postMessage(message, input?.transfer ?? []);
+        worker.postMessage(message, [...transfer, ...(input?.transfer ?? [])]);
       });
     } finally {
       clearTimeout(timer);
@@ -215,7 +224,7 @@ export class WorkerPool {
   /** Ends all threads; tasks that have not been aborted fail. */
   async close(): Promise<void> {
     this.closed = true;
-    const error = new ExpansionError('CLOSED', 'the registry is being stopped');
+    const error = new ExpansionError('CLOSED', 'the threads have been ended');
     for (const entry of [...this.urgent.splice(0), ...this.waiting.splice(0)]) entry.fail(error);
     await Promise.all([...this.threads].map(({ worker }) => worker.terminate()));
   }

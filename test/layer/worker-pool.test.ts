@@ -1,8 +1,9 @@
 import test from 'ava';
-import { WorkerPool } from '../../../src/registry/expansion/worker-pool.js';
+import { WorkerPool } from '../../src/layer/worker-pool.js';
+import type { ExpansionTasks } from '../../src/registry/expansion/worker-messages.js';
 
 test('owners take turns: one with many tasks does not hold up another with one', async (t) => {
-  const pool = new WorkerPool({ workers: 1, memory: 256 });
+  const pool = new WorkerPool<ExpansionTasks>({ entry: 'expansion-worker', workers: 1, memory: 256 });
   const order: string[] = [];
   const run = (owner: string) =>
     // Each fails, since there is no such store; the order is what matters.

@@ -1,7 +1,7 @@
 /** A blob that one thread has and another reads, over a message port; the reader asks, so nothing piles up. */
 import { once } from 'node:events';
 import type { MessagePort } from 'node:worker_threads';
-import { decodeError, encodeError, type FromBlob, type ToBlob } from './worker-messages.js';
+import { decodeError, ExpansionError, encodeError, type FromBlob, type ToBlob } from './worker-messages.js';
 
 /** Chunks that are on their way, of some 64 KiB each. */
 const AHEAD = 8;
@@ -15,11 +15,18 @@ export async function serveBlob(blob: AsyncIterable<Uint8Array>, port: MessagePo
     if (!('chunk' in message)) ended = true;
     port.postMessage(message);
   };
+  // Of a part, the whole buffer would be copied.
+  const sendChunk = (chunk: Uint8Array) => {
+    if (chunk.length === chunk.buffer.byteLength) return send({ chunk });
+    const copy = new Uint8Array(chunk);
+    port.postMessage({ chunk: copy } satisfies FromBlob, [copy.buffer]);
+  };
   const next = async () => {
     if (ended) return;
     try {
       const { done, value } = await chunks.next();
-      send(done ? { end: true } : { chunk: value });
+      if (done) send({ end: true });
+      else sendChunk(value);
     } catch (error) {
       send({ error: encodeError(error) });
     }
@@ -37,9 +44,14 @@ export async function serveBlob(blob: AsyncIterable<Uint8Array>, port: MessagePo
 export async function* readBlob(port: MessagePort): AsyncGenerator<Uint8Array, void, void> {
   const ask = () => port.postMessage('next' satisfies ToBlob);
   const arrived: FromBlob[] = [];
+  let closed = false;
   let wake: (() => void) | undefined;
   port.on('message', (message: FromBlob) => {
     arrived.push(message);
+    wake?.();
+  });
+  port.on('close', () => {
+    closed = true;
     wake?.();
   });
   try {
@@ -47,6 +59,7 @@ export async function* readBlob(port: MessagePort): AsyncGenerator<Uint8Array, v
     for (;;) {
       const message = arrived.shift();
       if (message === undefined) {
+        if (closed) throw new ExpansionError('CLOSED', 'the other thread has ended');
         await new Promise<void>((resolve) => {
           wake = resolve;
         });
