@@ -31,7 +31,7 @@ test('the bundled command finds package.json, the addon, the supervisor and the 
 
 test('the threads of the bundled registry lie where they are looked for', async (t) => {
   const text = await readFile(packageFile('bundle.js'), 'utf8');
-  for (const name of ['orca', 'orcad', 'expansion-worker', 'password-worker']) {
+  for (const name of ['orca', 'orcad', 'expansion-worker', 'layer-worker', 'password-worker']) {
     t.regex(text, new RegExp(`\\b'?${name}'?: '`));
     t.true((await readFile(packageFile(`dist/bin/${name}.js`))).length > 0);
   }

@@ -14,6 +14,7 @@ import type {
   RegistryImage,
   RegistryImageOptions,
 } from '../source/registry-image.js';
+import { RegistryMemory } from '../source/registry-memory.js';
 import type { PassedOver } from '../source/registry-transports.js';
 import { loadImage, type RemoteImage } from '../source/remote-image.js';
 import type { Source } from '../source/source.js';
@@ -203,9 +204,16 @@ async function openUnexpanded(
   const { openUnexpandedImage } = await import('./unexpanded-image.js');
   const because = whyNotExpanded(found);
   logger.warn(`${request.image} is read from its blobs by this host, since ${because}`);
-  const name = familiarReference(withDefaultTag(parseReference(request.image)));
+  const reference = withDefaultTag(parseReference(request.image));
+  const name = familiarReference(reference);
+  const memory = new RegistryMemory(cache.directory);
   const share = found.state === 'expanding' ? shareOf(found.repository.domain, request, ask) : undefined;
   return openUnexpandedImage({
+    remember: async (description) => {
+      await memory.write(reference, request.platform, description);
+      const pinned = { domain: reference.domain, path: reference.path, digest: manifestDigest };
+      await memory.write(pinned, request.platform, description);
+    },
     repository,
     manifestDigest,
     name,

@@ -14,6 +14,7 @@ import { type Descriptor, MAX_MANIFEST_BYTES, MEDIA_TYPE, parseManifest } from '
 import type { Repository } from '../oci/repository.js';
 import { BlobSource } from '../source/blob-source.js';
 import { assembleImage } from '../source/image-assembly.js';
+import { type MountDescription, ownDescription } from '../source/mount-description.js';
 import type { Source } from '../source/source.js';
 import { type Logger, log } from '../telemetry/logger.js';
 import { claimsToc, openEstargzLayer } from './estargz-layer.js';
@@ -31,6 +32,8 @@ export interface UnexpandedImageRequest {
   /** Why the registry does not serve it better, for messages. */
   because?: string;
   cache: BlockCache;
+  /** Told how the image can be mounted again while the registry is away. */
+  remember?: (description: MountDescription) => Promise<void>;
   signal?: AbortSignal | undefined;
   onProgress?: ((progress: HostProgress) => void) | undefined;
   logger?: Logger;
@@ -80,6 +83,17 @@ export async function openUnexpandedImage(request: UnexpandedImageRequest): Prom
   const lazy = [...expanded.values()].filter(({ checkpoints }) => checkpoints.mediaType === CHUNK_MAP_TYPE);
   const how =
     lazy.length > 0 ? `; ${lazy.length} of ${expanded.size} layers by their tables of contents` : '';
+  await request.remember?.(
+    ownDescription({
+      manifest: manifest.descriptor,
+      artifact,
+      layers: image.devices.map(({ diffID, size }) => ({
+        diffID,
+        size,
+        blob: blobs.get(diffID) as Descriptor,
+      })),
+    }),
+  );
   const because = `because ${request.because ?? 'the registry has not expanded it'}${how}`;
   const served = servedBy([source], because, []);
   // The registry's layer VHDs have the blocks that expanding a layer here gives, and no others.

@@ -62,6 +62,21 @@ export interface MountDescription {
   layers: MountedLayer[];
 }
 
+/** The reason in what a host remembers of an image that it has expanded itself. */
+const EXPANDED_HERE = 'this host has expanded the image itself';
+
+/** As the registry would describe an image that it has not expanded, and this host has. */
+export function ownDescription(
+  image: Pick<MountDescription, 'manifest' | 'layers'> & { artifact: Descriptor },
+): MountDescription {
+  return { ...image, region: undefined, transports: [{ kind: 'blob' }], reason: EXPANDED_HERE };
+}
+
+/** The registry may have expanded the image by now. */
+export function isOwnDescription({ reason, transports }: MountDescription): boolean {
+  return reason === EXPANDED_HERE && transports.every(({ kind }) => kind === 'blob');
+}
+
 export interface MountedLayer {
   diffID: string;
   /** Bytes of the layer VHD. */

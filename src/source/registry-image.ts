@@ -14,7 +14,7 @@ import { documentReader } from '../oci/registry-input.js';
 import type { Repository } from '../oci/repository.js';
 import { type Logger, log } from '../telemetry/logger.js';
 import { assembleImage, type RemoteImage } from './image-assembly.js';
-import type { LayerProgress, MountDescription } from './mount-description.js';
+import { isOwnDescription, type LayerProgress, type MountDescription } from './mount-description.js';
 import { RegistryMemory, type RememberedImage } from './registry-memory.js';
 import { type MountOptions, RegistryMount } from './registry-mount.js';
 import { openTransports, type PassedOver } from './registry-transports.js';
@@ -78,7 +78,8 @@ export async function openRegistryImage(options: RegistryImageOptions): Promise<
   const name = familiarReference(reference);
   const remembered =
     pull === 'always' ? undefined : await new RegistryMemory(cacheDir).read(reference, platform);
-  if (remembered !== undefined && (pull === 'never' || reference.digest !== undefined)) {
+  const isSettled = reference.digest !== undefined && remembered && !isOwnDescription(remembered.description);
+  if (remembered !== undefined && (pull === 'never' || isSettled)) {
     const image = await openRemembered(options, reference, remembered);
     if (image !== undefined) return image;
   }

@@ -10,7 +10,7 @@ import { run } from './command.js';
 import { DockerRegistry } from './docker-registry.js';
 import { testImage } from './images.js';
 
-test('an image of docker-registry is mounted from its own blobs, the second time without downloading them', async (t) => {
+test('an image of docker-registry is mounted from its own blobs, the second time without downloading them, the third without the registry', async (t) => {
   const registry = await DockerRegistry.start();
   const work = mkdtempSync(join(tmpdir(), 'orca-blob-'));
   t.teardown(async () => {
@@ -23,9 +23,13 @@ test('an image of docker-registry is mounted from its own blobs, the second time
   const mountpoint = join(work, 'mnt');
   await run('mkdir', [mountpoint]);
   const cache = await BlockCache.open(join(work, 'cache'), { limit: 2 ** 30 });
-  for (const turn of ['first', 'second']) {
+  for (const turn of ['first', 'second', 'third']) {
+    if (turn === 'third') await registry.stop();
     const opened = await openImage({ image }, cache);
-    t.regex(opened.served, /does not teleport the repository/, turn);
+    t.regex(
+      opened.served,
+      turn === 'third' ? /this host has expanded the image itself/ : /does not teleport the repository/,
+    );
     const mount = await mountImage({ image: opened.image, sources: opened.sources, cache, mountpoint });
     try {
       t.regex(await run('cat', [join(mountpoint, 'etc/os-release')]), /Debian/);

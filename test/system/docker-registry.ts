@@ -64,7 +64,9 @@ export class DockerRegistry {
     return `127.0.0.1:${this.port}`;
   }
 
+  /** May be called again. */
   async stop(): Promise<void> {
+    if (this.process.signalCode !== null) return;
     const ended = new Promise((resolve) => this.process.once('exit', resolve));
     this.process.kill('SIGKILL');
     await ended;
