@@ -10,12 +10,12 @@ import { DockerRegistry } from '../test/system/docker-registry.js';
 export interface BlobMountRequest {
   /** Of the image in the registry. */
   reference: string;
-  /** The same image in a store. */
-  store: string;
+  /** The same image in a store. Without one the host expands it, unless its cache has what it needs for that. */
+  store?: string;
   image: string;
   cache: string;
   mountpoint: string;
-  /** By the checkpoints of the store; without them; or expanded by the host, without the store. */
+  /** By ranges; by streams, as without checkpoints; or from what the host has expanded. */
   how: 'ranges' | 'stream' | 'expand';
 }
 

@@ -1,6 +1,6 @@
 /**
  * A process that mounts one image from the blobs of a registry alone, and tells of its memory: what `blob-mount.ts`
- * forks. Index, digests and recipes come from a store, as they would from the teleport artifact.
+ * forks. Index, digests and recipes come from a store, as they would from the teleport artifact, or are made here.
  */
 import { readFile } from 'node:fs/promises';
 import { BlockCache } from '../src/cache/block-cache.js';
@@ -10,7 +10,7 @@ import { openUnexpandedImage } from '../src/mount/unexpanded-image.js';
 import type { Descriptor } from '../src/oci/manifest.js';
 import { parseReference } from '../src/oci/reference.js';
 import { RegistryClient } from '../src/oci/registry-client.js';
-import { BlobSource } from '../src/source/blob-source.js';
+import { type BlobLayer, BlobSource } from '../src/source/blob-source.js';
 import { openSource } from '../src/source/open-source.js';
 import { loadImage } from '../src/source/remote-image.js';
 import type { BlobMountRequest, BlobMountStats } from './blob-mount.js';
@@ -19,7 +19,7 @@ const request = JSON.parse(process.argv[2]!) as BlobMountRequest;
 const cache = await BlockCache.open(request.cache);
 const client = new RegistryClient({ credentials: async () => undefined });
 const repository = client.repository(parseReference(request.reference));
-const { image, source } = await (request.how === 'expand' ? expanded() : fromStore());
+const { image, source } = await (request.store === undefined ? expanded() : fromStore(request.store));
 const mount = await mountImage({ image, sources: [source], cache, mountpoint: request.mountpoint });
 process.on('message', async (command: 'stats' | 'unmount') => {
   if (command === 'stats') process.send!(await stats());
@@ -43,20 +43,27 @@ async function stats(): Promise<BlobMountStats> {
 async function expanded() {
   const manifestDigest = (await repository.resolve(parseReference(request.reference).tag!)).digest;
   const opened = await openUnexpandedImage({ repository, manifestDigest, cache });
-  return { image: opened.image, source: opened.sources[0] as BlobSource };
+  const { image, sources } = opened;
+  if (request.how === 'expand') return { image, source: sources[0] as BlobSource };
+  return { image, source: sourceOf(image.blobs ?? []) };
 }
 
-async function fromStore() {
-  const store = await openSource(request.store);
-  const image = await loadImage(store, request.image, cache.directory);
-  const layers = (image.blobs ?? []).map((layer) =>
+function sourceOf(blobs: readonly BlobLayer[]): BlobSource {
+  const layers = blobs.map((layer) =>
     request.how === 'stream' ? { ...layer, checkpoints: undefined } : layer,
   );
+  return new BlobSource({ repository, layers, cacheDir: cache.directory });
+}
+
+async function fromStore(url: string) {
+  const store = await openSource(url);
+  const image = await loadImage(store, request.image, cache.directory);
+  const layers = image.blobs ?? [];
   const documents = layers.flatMap(({ recipe, checkpoints }) => [recipe ?? [], checkpoints ?? []].flat());
   for (const document of documents as Descriptor[]) {
     const bytes = await store.readFile(blobPath(document.digest), document.size);
     await cache.blobs.write(document.digest, bytes);
   }
   await store.close();
-  return { image, source: new BlobSource({ repository, layers, cacheDir: cache.directory }) };
+  return { image, source: sourceOf(layers) };
 }

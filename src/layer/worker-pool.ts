@@ -41,6 +41,8 @@ export interface RunOptions {
 const STOP_MS = 5000;
 /** Threads that have nothing to do give their memory back. */
 const IDLE_MS = 30_000;
+/** MiB of its heap for what is new: buffers that have passed are freed when it is full, and no sooner. */
+const YOUNG_MEMORY = 4;
 
 interface Waiting {
   owner: string;
@@ -135,7 +137,10 @@ export class WorkerPool<T extends Tasks<T>> {
   private start(): PoolThread {
     const worker = new Worker(entryOf(this.options.entry), {
       name: `orca ${this.options.entry}`,
-      resourceLimits: { maxOldGenerationSizeMb: this.options.memory },
+      resourceLimits: {
+        maxOldGenerationSizeMb: this.options.memory,
+        maxYoungGenerationSizeMb: YOUNG_MEMORY,
+      },
     });
     const thread: PoolThread = { worker, idle: undefined };
     this.threads.add(thread);
