@@ -50,7 +50,7 @@ std::shared_ptr<BlockFile> BlockFileObject::of(const Napi::Value& value) {
 
 void BlockFileObject::shutDown() {
   // Nobody is left to tell of a failure; unless marked clean, its blocks are verified again after a reboot.
-  if (file_) (void)file_->close();
+  if (file_ && file_->close({})) (void)file_->flush();
   addon_ = nullptr;
 }
 
@@ -154,10 +154,22 @@ void BlockFileObject::evict(const Napi::CallbackInfo& info) {
   throwIf(info.Env(), file_->evict(number(info[0]), number(info[1])));
 }
 
-void BlockFileObject::close(const Napi::CallbackInfo& info) {
+Napi::Value BlockFileObject::close(const Napi::CallbackInfo&) {
   // Descriptors and mappings go with the last session that still has the file.
-  const auto file = std::move(file_);
-  throwIf(info.Env(), file->close());
+  auto file = std::move(file_);
+  Napi::Value promise;
+  auto closed = [addon = addon_, call = addon_->begin({}, promise)](const Failure& failure) {
+    addon->settle(call, failure, [](Napi::Env env) { return env.Undefined(); });
+  };
+  if (file->close(closed)) {
+    addon_->blocks.runSlow([file = std::move(file), closed]() mutable {
+      const Failure failure = file->flush();
+      // First: who waits may unmount what it lies on.
+      file.reset();
+      closed(failure);
+    });
+  }
+  return promise;
 }
 
 static Napi::Value blockFileInUse(const Napi::CallbackInfo& info) {

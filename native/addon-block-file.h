@@ -33,7 +33,7 @@ class BlockFileObject : public Napi::ObjectWrap<BlockFileObject> {
   Napi::Value awaited(const Napi::CallbackInfo& info);
   void fail(const Napi::CallbackInfo& info);
   void evict(const Napi::CallbackInfo& info);
-  void close(const Napi::CallbackInfo& info);
+  Napi::Value close(const Napi::CallbackInfo& info);
 
   std::shared_ptr<BlockFile> file_;
   Napi::FunctionReference onTouch_;

@@ -30,7 +30,7 @@ Napi::Value arrayOf(Napi::Env env, const std::vector<Touch>& touches) {
 
 }  // namespace
 
-/// Arguments: fd, indexPath, blockFiles, threads, adopt, onMiss, onEnd.
+/// Arguments: fd, indexPath, blockFiles, threads, adopt, poll, splice, onMiss, onEnd.
 SessionObject::SessionObject(const Napi::CallbackInfo& info)
     : Napi::ObjectWrap<SessionObject>(info), addon_(&Addon::of(info.Env())) {
   const Napi::Env env = info.Env();
@@ -49,8 +49,10 @@ SessionObject::SessionObject(const Napi::CallbackInfo& info)
   }
   options.threads = info[3].As<Napi::Number>().Uint32Value();
   options.adopt = info[4].ToBoolean();
-  onMiss_ = Napi::Persistent(info[5].As<Napi::Function>());
-  onEnd_ = Napi::Persistent(info[6].As<Napi::Function>());
+  options.poll = std::chrono::microseconds(info[5].As<Napi::Number>().Uint32Value());
+  options.splice = info[6].ToBoolean();
+  onMiss_ = Napi::Persistent(info[7].As<Napi::Function>());
+  onEnd_ = Napi::Persistent(info[8].As<Napi::Function>());
   MainThread& main = addon_->main;
   options.onMiss = [self = self_, &main](uint32_t device, uint64_t first, uint64_t count) {
     main.post([self, device, first, count](Napi::Env env) {

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <map>
+#include <utility>
 
 #include <unistd.h>
 
@@ -105,6 +106,7 @@ void BlockFile::storeRun(std::span<const Block> run) {
     return;
   }
   std::vector<Done> done;
+  Done whenWritten;
   {
     const std::lock_guard lock(mutex_);
     for (const Block& block : run) {
@@ -115,9 +117,10 @@ void BlockFile::storeRun(std::span<const Block> run) {
       else
         memory_->remove(this, block.number);
     }
+    if (writing_.empty()) whenWritten = std::exchange(whenWritten_, nullptr);
   }
-  written_.notify_all();
   for (const auto& call : done) call(failure);
+  if (whenWritten) whenWritten(flush());
 }
 
 Failure BlockFile::write(uint64_t first, uint64_t count, std::span<const std::byte> bytes) {

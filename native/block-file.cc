@@ -237,19 +237,24 @@ void BlockFile::trust(uint64_t block) {
   if (lock.tryShared() && map_->claimed(block)) map_->setPresent(block);
 }
 
-Failure BlockFile::close() {
+bool BlockFile::close(Done closed) {
   std::unordered_map<uint64_t, Asked> asked;
+  bool written = true;
   {
-    std::unique_lock lock(mutex_);
-    if (closed_) return {};
+    const std::lock_guard lock(mutex_);
+    if (closed_) return false;
     closed_ = true;
-    written_.wait(lock, [&] { return writing_.empty(); });
     asked.swap(asked_);
+    written = writing_.empty();
+    if (!written) whenWritten_ = std::move(closed);
   }
   for (const auto& [block, entry] : asked)
     for (const Want& want : entry.wants) want.waiter->fail(EIO);
-  memory_->removeAll(this);
+  return written;
+}
 
+Failure BlockFile::flush() {
+  memory_->removeAll(this);
   RangeLock users(mapFile_.get(), kUsers, 1);
   Failure failure = settle(users);
   users.release();

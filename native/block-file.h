@@ -11,7 +11,6 @@
 // as if evicted right after, a reader copies, and an eviction leaves the block.
 #pragma once
 
-#include <condition_variable>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -127,8 +126,11 @@ class BlockFile {
   /// Skips blocks that are being put or handed on at this moment. Fails when the file system cannot punch holes.
   Failure evict(uint64_t first, uint64_t count);
   void trust(uint64_t block);
-  /// Flushes and, when no other process uses the pair, marks it clean. Waiting READs get EIO.
-  Failure close();
+  /// Nothing is accepted any more, and waiting READs get EIO. True when flush() is now the caller's to call; false when
+  /// blocks are on their way still: the thread that stores the last of them flushes, and tells `closed` of the outcome.
+  bool close(Done closed);
+  /// Once closed. Waits for the disk; when no other process uses the pair, it is clean afterwards.
+  Failure flush();
 
  private:
   struct Writing {
@@ -181,7 +183,6 @@ class BlockFile {
   std::vector<Descriptor> lockers_;
 
   std::mutex mutex_;
-  std::condition_variable written_;
   std::atomic<bool> closed_ = false;
   std::mutex useMutex_;
   bool inUse_ = false;
@@ -189,6 +190,8 @@ class BlockFile {
   std::unordered_map<uint64_t, Asked> asked_;
   /// Blocks on their way to the disk; the bytes stay valid while they are here.
   std::unordered_map<uint64_t, Writing> writing_;
+  /// Set while a closed file still waits for the last of them.
+  Done whenWritten_;
 
   std::function<void(uint64_t block)> onTouch_;
   std::mutex watchMutex_;

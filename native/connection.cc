@@ -16,9 +16,9 @@ constexpr size_t kMostParts = 16;
 
 }  // namespace
 
-Connection::Connection(Descriptor descriptor) : descriptor_(std::move(descriptor)) {
+Connection::Connection(Descriptor descriptor, bool splice) : descriptor_(std::move(descriptor)) {
   struct stat status;
-  takesPages_ = fstat(descriptor_.get(), &status) == 0 && S_ISCHR(status.st_mode);
+  takesPages_ = splice && fstat(descriptor_.get(), &status) == 0 && S_ISCHR(status.st_mode);
 }
 
 int Connection::send(uint64_t unique, int error, std::span<const Bytes> payload) {

@@ -40,10 +40,11 @@ class PendingRead;
 /// Safe from any thread.
 class Connection {
  public:
-  explicit Connection(Descriptor descriptor);
+  /// `splice`: replies may be made of pages of a cache file.
+  explicit Connection(Descriptor descriptor, bool splice = true);
 
   int descriptor() const { return descriptor_.get(); }
-  /// Whether a pipe can be spliced into it as one message: /dev/fuse, not the socket of a test.
+  /// Whether a pipe can be spliced into it as one message, and may: /dev/fuse, not the socket of a test.
   bool takesPages() const { return takesPages_; }
   void reply(uint64_t unique, std::span<const Bytes> payload);
   void reply(uint64_t unique, std::initializer_list<Bytes> payload = {}) {

@@ -18,10 +18,6 @@ using Clock = std::chrono::steady_clock;
 
 /// Long requests are names and BATCH_FORGETs; the kernel insists on at least 8 KiB.
 constexpr size_t kRequestBytes = 64 << 10;
-/// How long the receiver polls after an answer, and how soon after it the last request must have come for that. Longer
-/// than it takes to wake a thread on a processor that sleeps: 50 us on a virtual one, where 30 us of polling were
-/// measured at 8k lookups/s and 200 us at 32k.
-constexpr auto kPoll = std::chrono::microseconds(200);
 
 }  // namespace
 
@@ -46,14 +42,14 @@ class Session::Receiver {
       if (session_.stopping_) return end(EndReason::closed, "closed");
       const ssize_t count = read(device, request_.span().data(), request_.span().size());
       if (count > 0) {
-        busy_ = !slept || Clock::now() - idleSince < kPoll;
+        busy_ = !slept || Clock::now() - idleSince < session_.poll_;
         return Bytes(request_.span()).first(static_cast<size_t>(count));
       }
       if (count == 0 || errno == ENODEV) return end(EndReason::unmounted, "unmounted");
       // ENOENT: the request was interrupted while it was read.
       if (errno == EINTR || errno == ENOENT) continue;
       if (errno != EAGAIN) return end(EndReason::failed, std::string("cannot read requests: ") + strerror(errno));
-      if (busy_ && Clock::now() - idleSince < kPoll) continue;
+      if (busy_ && Clock::now() - idleSince < session_.poll_) continue;
       std::array<pollfd, 2> sources{{{device, POLLIN, 0}, {session_.wake_.get(), POLLIN, 0}}};
       (void)poll(sources.data(), sources.size(), -1);
       slept = true;
@@ -97,7 +93,7 @@ Failure Session::start(Descriptor descriptor, SessionOptions options, std::uniqu
   const int flags = fcntl(descriptor.get(), F_GETFL);
   if (flags < 0 || fcntl(descriptor.get(), F_SETFL, flags | O_NONBLOCK) < 0) return failed("fcntl");
 
-  session->connection_ = std::make_shared<Connection>(std::move(descriptor));
+  session->connection_ = std::make_shared<Connection>(std::move(descriptor), options.splice);
   session->server_ = std::make_shared<Server>(std::move(*index), std::move(options.files), session->connection_,
                                               std::move(options.onMiss));
   session->touches_ = session->server_->touches();
@@ -105,6 +101,7 @@ Failure Session::start(Descriptor descriptor, SessionOptions options, std::uniqu
   session->filesRead_ = session->server_->filesRead();
   session->onEnd_ = std::move(options.onEnd);
   session->adopt_ = options.adopt;
+  session->poll_ = options.poll;
   session->running_ = options.threads;
   for (size_t i = 0; i < options.threads; ++i) session->threads_.emplace_back([raw = session.get()] { raw->serve(); });
   out = std::move(session);

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <functional>
 #include <mutex>
 #include <thread>
@@ -24,6 +25,9 @@ struct SessionOptions {
   std::vector<std::shared_ptr<BlockFile>> files;
   size_t threads;
   bool adopt;
+  /// How long the receiver polls after an answer, and how soon after it the last request must have come for that.
+  std::chrono::microseconds poll;
+  bool splice;
   Server::MissFunction onMiss;
   /// Called once, by the last thread to end; stop() or the destructor then no longer wait.
   std::function<void(EndReason, std::string message)> onEnd;
@@ -68,6 +72,7 @@ class Session {
   std::shared_ptr<Preloader> preloader_;
   std::function<void(EndReason, std::string)> onEnd_;
   bool adopt_ = false;
+  std::chrono::microseconds poll_{};
   Descriptor wake_;
   std::vector<std::thread> threads_;
 

@@ -213,7 +213,7 @@ export class BlockCache {
     this.#entries.delete(hex);
     this.#layers.delete(hex);
     await this.scheduler.drop(layer);
-    layer.blockFile.close();
+    await layer.blockFile.close();
     const now = new Date();
     await utimes(mapPath, now, now).catch(() => undefined);
   }

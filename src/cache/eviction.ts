@@ -207,7 +207,7 @@ export class Eviction {
         this.#evictGroup(file, group, digests);
       }
     } finally {
-      file.close();
+      await file.close();
     }
     await utimes(mapPath, new Date(), new Date(lastUse));
   }

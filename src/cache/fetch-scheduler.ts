@@ -31,7 +31,7 @@ export interface FetchOptions {
   attemptTimeout?: number;
   /** Reads from sources that are outstanding at once; default 16. */
   maxOutstanding?: number;
-  /** Most bytes of one read from a source; default 1 MiB. */
+  /** Most bytes of one read from a source; default 2 MiB. */
   maxReadBytes?: number;
   /** Bytes that may be under way, over all layers, before anybody has asked for them; default 8 MiB. */
   maxPrefetchBytes?: number;
@@ -76,7 +76,7 @@ export class FetchScheduler {
     this.#delivery = new BlockDelivery(this.stats, this.#log);
     this.#deadline = options.deadline ?? 60_000;
     this.#maxOutstanding = options.maxOutstanding ?? 16;
-    this.#maxReadBytes = options.maxReadBytes ?? 1 << 20;
+    this.#maxReadBytes = options.maxReadBytes ?? 2 << 20;
     this.#maxPrefetchBytes = options.maxPrefetchBytes ?? 8 << 20;
     this.#streamHost = {
       gate: new StreamGate(),

@@ -21,6 +21,7 @@ import { MountError } from './mount-error.js';
 import { isDead, locate, MNT_DETACH, prepareMountPoint } from './mount-point.js';
 import { mountAt, ORCA_TYPE } from './mount-table.js';
 import { raiseReadAhead } from './read-ahead.js';
+import { sessionTuning } from './session-tuning.js';
 
 /** KiB; more than 1 MiB is no faster. */
 const READ_AHEAD = 1024;
@@ -147,6 +148,7 @@ export class Mount {
       indexPath: options.indexPath,
       blockFiles: leases.map(({ layer }) => layer.blockFile),
       adopt,
+      ...sessionTuning(process.env),
       onMiss: (device, firstBlock, count) => {
         const lease = leases[device];
         if (lease !== undefined) scheduler.demand(lease.layer, firstBlock, count);

@@ -92,8 +92,11 @@ export interface BlockFile {
    * that is being put at this moment, here or in another process, stays.
    */
   evict(firstBlock: number, count: number): void;
-  /** Flushes and marks the files clean. No session may use it any more. */
-  close(): void;
+  /**
+   * Refuses every call from now on, at once. Resolves when the blocks are on the disk and the files marked clean. No
+   * session may use it any more.
+   */
+  close(): Promise<void>;
 }
 
 export interface SessionOptions {
@@ -113,6 +116,13 @@ export interface SessionOptions {
    * in flight (FUSE_NOTIFY_RESEND).
    */
   adopt?: boolean;
+  /**
+   * Microseconds that a thread looks for the next request before it sleeps, while requests keep coming; 0 for never,
+   * default 200. A session that is idle sleeps in any case.
+   */
+  poll?: number;
+  /** Answer READs with pages of the cache files instead of copies where that is possible; default true. */
+  splice?: boolean;
   /** Blocks are wanted: a run of absent blocks of one device. Each is asked for once until put() or fail(). */
   onMiss(device: number, firstBlock: number, count: number): void;
   /** The kernel ended the connection (unmounted, or aborted) or the session was closed. Called once. */

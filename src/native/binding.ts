@@ -22,7 +22,7 @@ export interface NativeBlockFile {
   awaited(block: number): boolean;
   fail(block: number, errno: number): void;
   evict(firstBlock: number, count: number): void;
-  close(): void;
+  close(): Promise<void>;
 }
 
 export interface NativeSession {
@@ -79,6 +79,8 @@ export interface Binding {
     blockFiles: readonly NativeBlockFile[],
     threads: number,
     adopt: boolean,
+    poll: number,
+    splice: boolean,
     onMiss: SessionOptions['onMiss'],
     onEnd: SessionOptions['onEnd'],
   ) => NativeSession;

@@ -14,7 +14,7 @@ export class BlockFile implements BlockFileContract {
   readonly #native: NativeBlockFile;
   readonly #size: number;
   readonly #blockSize: number;
-  #closed = false;
+  #closing: Promise<void> | undefined;
 
   constructor(options: BlockFileOptions) {
     checkOptions(options);
@@ -103,14 +103,13 @@ export class BlockFile implements BlockFileContract {
     native.evict(firstBlock, count);
   }
 
-  close(): void {
-    if (this.#closed) return;
-    this.#closed = true;
-    this.#native.close();
+  async close(): Promise<void> {
+    this.#closing ??= this.#native.close();
+    await this.#closing;
   }
 
   #open(): NativeBlockFile {
-    if (this.#closed) throw new Error('the block file is closed');
+    if (this.#closing !== undefined) throw new Error('the block file is closed');
     return this.#native;
   }
 

@@ -4,8 +4,8 @@
  * good; the slab is then never used again, and collected as garbage with the last view of it.
  */
 
-/** Slabs that wait for their next use: as many as one connection's reads come and go by. */
-const MOST_FREE = 16;
+/** Slabs that wait for their next use: more than one connection's reads of 2 MiB come and go by. */
+const MOST_FREE = 8;
 
 export class Slab {
   readonly buffer: Buffer;

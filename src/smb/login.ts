@@ -37,7 +37,7 @@ import { checkValidateNegotiate, encodeValidateNegotiate } from './validate-nego
 /** Each credit of a request pays for this much of its payload (MS-SMB2 § 3.1.5.2). */
 export const CREDIT_UNIT = 64 * 1024;
 /** Piece of a large read: large enough to keep the overhead small, small enough to have several under way. */
-export const MAX_PIECE = 1024 * 1024;
+export const MAX_PIECE = 2 * 1024 * 1024;
 const ANONYMOUS = 'anonymous';
 
 export interface SessionOptions extends ConnectionOptions {

@@ -199,5 +199,5 @@ export class MemoryBlockFile implements BlockFile {
     for (let block = firstBlock; block < firstBlock + count; block++) this.there.delete(block);
   }
 
-  close(): void {}
+  async close(): Promise<void> {}
 }

@@ -155,7 +155,7 @@ test('a disk that is full rejects the put, and READs are answered from memory', 
   t.is(misses.length, BLOCKS + 1, 'an evicted block is not in memory either');
   await Promise.all(puts);
   await served.close();
-  cache.close();
+  await cache.close();
 });
 
 test('a data file truncated under a reader means misses, not wrong bytes', async (t) => {
@@ -191,6 +191,6 @@ test('puts of one block at once are all answered', async (t) => {
   await Promise.all(Array.from({ length: 50 }, (_, i) => cache.put(i % 3, content(i % 3))));
   t.is(cache.count(), 3);
   const late = cache.put(5, content(5));
-  cache.close();
+  await cache.close();
   await late.catch((error: NodeJS.ErrnoException) => t.is(error.code, 'EBADF'));
 });

@@ -47,7 +47,7 @@ test('a block is present once put, and its bytes are in the data file', async (t
   t.deepEqual(await file.read(3), content(3));
   t.deepEqual(await file.read(BLOCKS - 1), content(BLOCKS - 1));
   t.deepEqual(await file.read(4), new Uint8Array(BLOCK));
-  file.close();
+  await file.close();
 });
 
 test('an evicted block is gone and its disk space free', async (t) => {
@@ -61,19 +61,19 @@ test('an evicted block is gone and its disk space free', async (t) => {
   t.true(file.bytesOnDisk() <= 4 * BLOCK + 4096);
   file.evict(0, BLOCKS);
   t.is(file.bytesOnDisk(), 0);
-  file.close();
+  await file.close();
 });
 
 test('blocks outlive close and open', async (t) => {
   const path = folder(t);
   const first = open(path);
   await first.put(5, content(5));
-  first.close();
+  await first.close();
   const second = open(path);
   t.false(second.suspect);
   t.true(second.has(5));
   t.deepEqual(await second.read(5), content(5));
-  second.close();
+  await second.close();
 });
 
 test('two openers see each other’s blocks and evictions', async (t) => {
@@ -84,9 +84,9 @@ test('two openers see each other’s blocks and evictions', async (t) => {
   t.true(other.has(1));
   other.evict(1, 1);
   t.false(one.has(1));
-  one.close();
+  await one.close();
   await other.put(2, content(2));
-  other.close();
+  await other.close();
 });
 
 test('blocks of an earlier boot that were not closed are claims until trusted', async (t) => {
@@ -111,26 +111,26 @@ test('blocks of an earlier boot that were not closed are claims until trusted', 
   t.false(file.wasPresent(2));
   file.trust(2);
   t.false(file.has(2));
-  file.close();
+  await file.close();
 
   const again = open(path);
   t.true(again.suspect, 'block 3 still waits to be verified');
   t.true(again.has(1));
   again.evict(3, 1);
-  again.close();
-  killed.close();
+  await again.close();
+  await killed.close();
 });
 
 test('blocks of an earlier boot that were closed are present', async (t) => {
   const path = folder(t);
   const file = open(path);
   await file.put(1, content(1));
-  file.close();
+  await file.close();
   pretendOtherBoot(path);
   const again = open(path);
   t.false(again.suspect);
   t.true(again.has(1));
-  again.close();
+  await again.close();
 });
 
 test('a process that is killed leaves what it put', async (t) => {
@@ -151,7 +151,7 @@ test('a process that is killed leaves what it put', async (t) => {
   t.false(file.suspect);
   t.true(file.has(7));
   t.deepEqual(await file.read(7), content(7));
-  file.close();
+  await file.close();
 });
 
 test('a data file that was truncated has lost its blocks, also to those who have it open', async (t) => {
@@ -167,8 +167,8 @@ test('a data file that was truncated has lost its blocks, also to those who have
   const other = open(path);
   t.is(other.count(), 0);
   t.is(file.count(), 0);
-  other.close();
-  file.close();
+  await other.close();
+  await file.close();
 });
 
 test('files of another geometry are made anew, unless somebody uses them', async (t) => {
@@ -176,11 +176,11 @@ test('files of another geometry are made anew, unless somebody uses them', async
   const file = open(path);
   await file.put(0, content(0));
   t.throws(() => open(path, SIZE + 1), { code: 'EBUSY' });
-  file.close();
+  await file.close();
   const other = open(path, SIZE + 1);
   t.is(other.count(), 0);
   t.is(other.bytesOnDisk(), 0);
-  other.close();
+  await other.close();
 });
 
 test('a map file of random bytes is made anew', async (t) => {
@@ -190,7 +190,7 @@ test('a map file of random bytes is made anew', async (t) => {
   closeSync(fd);
   const file = open(path);
   t.is(file.count(), 0);
-  file.close();
+  await file.close();
 });
 
 test('a missing folder is named', (t) => {
@@ -207,9 +207,10 @@ test('a wrong argument throws, before and after close', async (t) => {
   t.throws(() => file.fail(1, 0), { instanceOf: RangeError });
   await t.throwsAsync(file.put(0, new Uint8Array(1)), { instanceOf: RangeError });
   await t.throwsAsync(file.put(0, 'x' as unknown as Uint8Array), { instanceOf: TypeError });
-  file.close();
-  file.close();
+  const closing = file.close();
   t.throws(() => file.has(0), { message: /closed/ });
+  await file.close();
+  await closing;
   t.throws(() => file.trust(0), { message: /closed/ });
   t.throws(() => file.wasPresent(0), { message: /closed/ });
   t.throws(() => file.count(), { message: /closed/ });

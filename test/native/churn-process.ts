@@ -16,4 +16,4 @@ while (!stopped) {
   // Most of the time every block is present, so that a reader begins with all of them in sight.
   await new Promise((resolve) => setTimeout(resolve, 1));
 }
-file.close();
+await file.close();

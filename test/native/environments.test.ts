@@ -58,5 +58,5 @@ test('worker threads serve side by side, and one that is terminated answers and 
     kernel.close();
   }
   t.is(own.count(), BLOCKS - 1, 'puts under way were finished');
-  own.close();
+  await own.close();
 });

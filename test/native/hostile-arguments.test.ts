@@ -98,7 +98,7 @@ test('putRun and put take whole blocks of the file with their digests, and nothi
   t.is(file.count(), 0);
   t.deepEqual(await file.putRun(...run(BLOCKS - 3, 3)), { wrong: [] });
   t.is(file.count(), 3);
-  file.close();
+  await file.close();
 });
 
 test('what does not match its digest is never seen, wherever in a run it is', async (t) => {
@@ -116,7 +116,7 @@ test('what does not match its digest is never seen, wherever in a run it is', as
   t.deepEqual(wrong, all);
   t.is(file.count(), 0);
   t.deepEqual(await file.putRun(0, CONTENT, DIGESTS), { wrong: [] });
-  file.close();
+  await file.close();
 });
 
 test('the same blocks put many times at once, and memory that is given away afterwards', async (t) => {
@@ -137,14 +137,14 @@ test('the same blocks put many times at once, and memory that is given away afte
   t.true(results.every(({ wrong, error }) => wrong.length === 0 && error === undefined));
   for (const number of [0, 5, 10])
     t.deepEqual(Buffer.from(await file.read(number)), Buffer.from(run(number, 1)[1]));
-  file.close();
+  await file.close();
 });
 
 test('a file that is closed takes and tells nothing, also in the middle of a run', async (t) => {
   const options = place(t);
   const file = new addon.BlockFile(options);
   const puts = Array.from({ length: 8 }, (_, i) => file.putRun(...run(i, 4)));
-  file.close();
+  await file.close();
   for (const { wrong, error } of await Promise.all(puts)) {
     t.deepEqual(wrong, []);
     t.true(error === undefined || error.code === 'EBADF');
@@ -159,7 +159,7 @@ test('a file that is closed takes and tells nothing, also in the middle of a run
     t.throws(() => again.watch(wrong as number), { instanceOf: Error }, `watch ${wrong}`);
     t.throws(() => again.awaited(wrong as number), { instanceOf: Error }, `awaited ${wrong}`);
   }
-  again.close();
+  await again.close();
   t.throws(() => addon.blockFileInUse('a\0b'), { instanceOf: TypeError });
   t.false(addon.blockFileInUse('/nonexistent/map'));
 });
@@ -264,6 +264,6 @@ test('a worker thread puts, verifies and decrypts like any other, and may end in
   for (let number = 0; number < BLOCKS; number++)
     if (own.has(number)) t.deepEqual(Buffer.from(await own.read(number)), Buffer.from(run(number, 1)[1]));
   t.true(own.has(11));
-  own.close();
+  await own.close();
   t.false(addon.blockFileInUse(options.mapPath), 'the workers have let go');
 });

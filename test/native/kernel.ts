@@ -240,8 +240,8 @@ export function serve(
   const ended = new Promise<string>((resolve) => {
     end = resolve;
   });
-  const release = (): void => {
-    for (const file of files) file.close();
+  const release = async (): Promise<void> => {
+    await Promise.all(files.map((file) => file.close()));
     kernel.close();
     rmSync(path, { recursive: true });
   };
@@ -259,7 +259,7 @@ export function serve(
       ...sessionOptions,
     });
   } catch (error) {
-    release();
+    void release();
     throw error;
   }
   return {
@@ -278,7 +278,7 @@ export function serve(
     ended,
     async close() {
       await session.close();
-      release();
+      await release();
     },
   };
 }

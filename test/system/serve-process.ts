@@ -73,6 +73,6 @@ process.stdin.on('end', async () => {
   if (options.abandon) process.exit(0);
   if (options.mountpoint !== undefined) addon.umount(options.mountpoint, 0);
   await session.close();
-  for (const file of files) file.close();
+  await Promise.all(files.map((file) => file.close()));
   if (blob !== undefined) closeSync(blob);
 });
