@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <sys/eventfd.h>
 
 #include <cerrno>
@@ -49,7 +50,11 @@ class Session::Receiver {
       // ENOENT: the request was interrupted while it was read.
       if (errno == EINTR || errno == ENOENT) continue;
       if (errno != EAGAIN) return end(EndReason::failed, std::string("cannot read requests: ") + strerror(errno));
-      if (busy_ && Clock::now() - idleSince < session_.poll_) continue;
+      if (busy_ && Clock::now() - idleSince < session_.poll_) {
+        // Who asks may well be waiting for this processor.
+        sched_yield();
+        continue;
+      }
       std::array<pollfd, 2> sources{{{device, POLLIN, 0}, {session_.wake_.get(), POLLIN, 0}}};
       (void)poll(sources.data(), sources.size(), -1);
       slept = true;
