@@ -14,7 +14,7 @@ void AccessLog::name(uint64_t directory, std::string_view name, uint64_t nid) {
   if (over_.load(std::memory_order_relaxed)) return;
   const std::lock_guard lock(mutex_);
   add({AccessKind::name, directory, 0, 1, 0, std::string(name)});
-  places_.try_emplace(nid, directory, std::string(name));
+  places_.try_emplace(nid, Place{directory, std::string(name)});
 }
 
 void AccessLog::absent(uint64_t directory, std::string_view name) {
@@ -59,7 +59,7 @@ void AccessLog::resolve(const ErofsIndex& index) {
     if (!index.inode(listed[i], directory) || !directory.isDirectory()) continue;
     (void)index.readdir(directory, 0, [&](const orca::Entry& entry, uint64_t) {
       if (entry.name == "." || entry.name == ".." || unknown.erase(entry.nid) == 0) return true;
-      places_.try_emplace(entry.nid, listed[i], std::string(entry.name));
+      places_.try_emplace(entry.nid, Place{listed[i], std::string(entry.name)});
       return !unknown.empty();
     });
   }
