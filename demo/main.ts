@@ -130,7 +130,8 @@ async function command(
 ): Promise<Outcome> {
   const began = performance.now();
   const child = spawn(file, args, {
-    env: { ...process.env, ...environment },
+    // Each command is to stand for itself: no daemon stays behind.
+    env: { ...process.env, ORCA_NO_DAEMON: '1', ...environment },
     stdio: ['ignore', 'pipe', 'inherit'],
   });
   let stdout = '';

@@ -1,7 +1,8 @@
 /** Mounts that commands leave to the host daemon. */
 import { resolve } from 'node:path';
-import type { MountInfo } from '../daemon/api.js';
+import { API_VERSION, type Line, type MountInfo, type PingAnswer } from '../daemon/api.js';
 import type { DaemonClient } from '../daemon/client.js';
+import { fileTree, orderOf, thisCaller } from '../daemon/order.js';
 import type { MountSettings } from '../mount/mount.js';
 import type { ImageRequest } from '../mount/open-image.js';
 import { surprises } from '../mount/source-choice.js';
@@ -13,61 +14,90 @@ export interface DaemonChoice {
   runDir: string;
   cache: string;
   cacheSize?: number;
+  /** False: only a daemon that runs. */
+  startDaemon?: boolean;
 }
 
-/** The daemon that is to serve; undefined when this command serves by itself. */
+/**
+ * The daemon that is to serve, started if none runs; undefined when this command serves by itself. With `daemon`
+ * true whatever keeps the daemon from it is an error.
+ */
 export async function chosenDaemon(choice: DaemonChoice): Promise<DaemonClient | undefined> {
   if (choice.daemon === false) return undefined;
-  const [{ DaemonClient }, { ensureDaemon, socketOf }] = await Promise.all([
+  const [{ DaemonClient }, { DaemonError }, { ensureDaemon, socketOf }] = await Promise.all([
     import('../daemon/client.js'),
+    import('../daemon/daemon-error.js'),
     import('../daemon/start.js'),
   ]);
   const runDirectory = resolve(choice.runDir);
   const cache = resolve(choice.cache);
   const socket = choice.socket === undefined ? socketOf(runDirectory) : resolve(choice.socket);
+  const { cacheSize } = choice;
   const client = new DaemonClient(socket);
-  if (choice.daemon) {
-    const { cacheSize } = choice;
-    await ensureDaemon({ socket, runDirectory, cache, ...(cacheSize !== undefined && { cacheSize }) });
+  try {
+    let answer = await client.ping();
+    if (answer === undefined) {
+      if (choice.startDaemon === false && !choice.daemon) return undefined;
+      await ensureDaemon({ socket, runDirectory, cache, ...(cacheSize !== undefined && { cacheSize }) });
+      answer = await client.ping();
+    }
+    const obstacle = answer === undefined ? 'ended at once' : obstacleIn(answer, { runDirectory, cache });
+    if (obstacle === undefined) return client;
+    throw new DaemonError('INVALID_OPTION', `the daemon at ${socket} ${obstacle}`);
+  } catch (error) {
+    if (choice.daemon || !(error instanceof DaemonError)) throw error;
+    log.warn(`${error.message}: going on without it`);
+    return undefined;
   }
-  const answer = await client.ping();
-  if (answer === undefined) return undefined;
-  if (answer.cache === cache && answer.runDirectory === runDirectory) return client;
-  const { DaemonError } = await import('../daemon/daemon-error.js');
-  const text = `the daemon at ${socket} has another cache or run directory (${answer.cache}, ${answer.runDirectory})`;
-  if (choice.daemon) throw new DaemonError('INVALID_OPTION', `${text}: give those, or --no-daemon`);
-  log.warn(`${text}: going on without it`);
+}
+
+/** Why a daemon cannot do what a command of this version, with these directories and in this place, asks for. */
+function obstacleIn(
+  daemon: PingAnswer,
+  { runDirectory, cache }: { runDirectory: string; cache: string },
+): string | undefined {
+  if (daemon.api !== API_VERSION) {
+    return `is orca ${daemon.version}, which this version cannot talk to (orca daemon --replace)`;
+  }
+  if (daemon.cache !== cache || daemon.runDirectory !== runDirectory) {
+    return `has another cache or run directory (${daemon.cache}, ${daemon.runDirectory})`;
+  }
+  if (daemon.fileTree !== fileTree())
+    return 'sees another file tree (mount namespace or root) than this command';
   return undefined;
 }
 
-/** The daemon has a working directory and an environment of its own. */
 export async function mountByDaemon(
   client: DaemonClient,
   id: string,
   request: ImageRequest & MountSettings & { mountpoint: string; container?: string },
   signal?: AbortSignal,
 ): Promise<MountInfo> {
-  const { store, credentials, registry, mountpoint } = request;
-  const environment = Object.fromEntries(
-    Object.entries(process.env).filter((entry): entry is [string, string] =>
-      entry[0].startsWith('ORCA_SMB_'),
-    ),
-  );
+  const { container } = request;
   const order = {
-    ...request,
-    mountpoint: resolve(mountpoint),
-    ...(store !== undefined && { store: absoluteStore(store) }),
-    ...(credentials !== undefined && { credentials: resolve(credentials) }),
-    ...(registry?.caFile !== undefined && { registry: { ...registry, caFile: resolve(registry.caFile) } }),
-    ...(Object.keys(environment).length > 0 && { environment }),
+    ...orderOf(request, thisCaller()),
+    mountpoint: resolve(request.mountpoint),
+    ...(container !== undefined && { container }),
   };
-  const info = await client.createMount(id, order, { signal });
+  const info = await client.createMount(id, order, { signal, onLine: repeatLog });
   for (const { kind, reason } of surprises(info.passedOver))
     log.warn(`${info.image} is not served by ${kind}: ${reason}`);
   return info;
 }
 
-function absoluteStore(store: string): string {
-  if (/^[a-z][a-z0-9+.-]*:\/\//i.test(store)) return store;
-  return resolve(store.replace(/^file:/, ''));
+/** What the daemon logs on behalf of a command is for the command's user as well. */
+export function repeatLog(line: Line): void {
+  if ('log' in line) log[line.log.level](line.log.message);
+}
+
+/** Returns the digest of the platform's manifest. */
+export async function pullByDaemon(
+  client: DaemonClient,
+  request: ImageRequest,
+  signal: AbortSignal,
+): Promise<string> {
+  const order = orderOf(request, thisCaller());
+  const { image, manifestDigest, layers } = await client.pull(order, { signal, onLine: repeatLog });
+  log.info(`${image} has ${layers} layers`);
+  return manifestDigest;
 }

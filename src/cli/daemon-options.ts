@@ -9,6 +9,7 @@ export interface DaemonOptions {
   socket?: string;
   cache: string;
   cacheSize?: number;
+  daemon?: boolean;
 }
 
 export function addSocketOption(command: Command): Command {
@@ -19,17 +20,26 @@ export function addSocketOption(command: Command): Command {
   );
 }
 
-/** `daemon` is then undefined (the one that runs), true (started if need be) or false. */
+/** `daemon` is then undefined (the host daemon, where there can be one), true (that or an error) or false. */
 export function addDaemonChoice(command: Command): Command {
   return addSocketOption(command)
-    .addOption(new Option('--daemon', 'let the host daemon serve it, and start one if none runs'))
-    .addOption(new Option('--no-daemon', 'serve it in a process of its own, even if a daemon runs'));
+    .addOption(new Option('--daemon', 'fail where the host daemon cannot do it'))
+    .addOption(noDaemonOption('do it in a process of its own, without the host daemon'));
+}
+
+function noDaemonOption(description: string): Option {
+  return new Option('--no-daemon', description).env('ORCA_NO_DAEMON');
+}
+
+/** Of every command that speaks to the daemon. */
+export function addDaemonPlace(command: Command): Command {
+  addCacheOptions(command.addOption(runDirectoryOption()));
+  return addSocketOption(command).addOption(configOption());
 }
 
 /** For commands that only ask. */
 export function addDaemonOptions(command: Command): Command {
-  addCacheOptions(command.addOption(runDirectoryOption()));
-  return addSocketOption(command).addOption(configOption());
+  return addDaemonPlace(command).addOption(noDaemonOption('start no daemon: an error where none runs'));
 }
 
 /** Where the daemon of these options is, and with what it would be started; all absolute. */
@@ -45,11 +55,13 @@ export async function daemonPlace(command: Command, options: DaemonOptions) {
   };
 }
 
-/** The daemon that runs; none is started. Its requests throw DaemonError NOT_RUNNING. */
-export async function runningDaemon(command: Command, options: DaemonOptions): Promise<DaemonClient> {
-  const [{ DaemonClient }, { socket }] = await Promise.all([
+/** The daemon, started if none runs. With `--no-daemon` none is: its requests throw DaemonError NOT_RUNNING then. */
+export async function hostDaemon(command: Command, options: DaemonOptions): Promise<DaemonClient> {
+  const [{ DaemonClient }, { ensureDaemon }, place] = await Promise.all([
     import('../daemon/client.js'),
+    import('../daemon/start.js'),
     daemonPlace(command, options),
   ]);
-  return new DaemonClient(socket);
+  if (options.daemon !== false) await ensureDaemon(place);
+  return new DaemonClient(place.socket);
 }

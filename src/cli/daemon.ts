@@ -1,6 +1,6 @@
 /** `orca daemon`: the host daemon under its supervisor, in the foreground; or its replacement, or its end. */
 import { type Command, Option } from 'commander';
-import { addDaemonOptions, type DaemonOptions, daemonPlace } from './daemon-options.js';
+import { addDaemonPlace, type DaemonOptions, daemonPlace } from './daemon-options.js';
 import { guarded } from './failure.js';
 import { addLogOptions, applyLogOptions, logOptionsOf } from './options.js';
 
@@ -31,7 +31,7 @@ export function addDaemonCommand(program: Command): void {
       'ORCA_HTTP',
     ),
   );
-  addDaemonOptions(command);
+  addDaemonPlace(command);
   addLogOptions(command);
   command.action(
     guarded(async (options: DaemonCommandOptions) => {

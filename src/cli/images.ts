@@ -1,7 +1,7 @@
 /** `orca images`: the images that the cache of the host daemon holds; pinned, unpinned, removed. `orca prune`. */
 import type { Command } from 'commander';
 import type { ImageInfo } from '../daemon/api.js';
-import { addDaemonOptions, type DaemonOptions, runningDaemon } from './daemon-options.js';
+import { addDaemonOptions, type DaemonOptions, hostDaemon } from './daemon-options.js';
 import { guarded } from './failure.js';
 import { addLogOptions, applyLogOptions } from './options.js';
 import { formatBytes } from './progress.js';
@@ -21,7 +21,7 @@ export function addImagesCommand(program: Command): void {
   command.action(
     guarded(async (options: DaemonOptions & { json?: boolean }) => {
       await applyLogOptions(command, 'info');
-      const images = await (await runningDaemon(command, options)).images();
+      const images = await (await hostDaemon(command, options)).images();
       if (options.json) return void process.stdout.write(`${JSON.stringify(images, undefined, 2)}\n`);
       process.stdout.write(tableOf(images));
     }),
@@ -51,7 +51,7 @@ export function addPruneCommand(program: Command): void {
   command.action(
     guarded(async (options: DaemonOptions & { all?: boolean }) => {
       await applyLogOptions(command, 'info');
-      const daemon = await runningDaemon(command, options);
+      const daemon = await hostDaemon(command, options);
       const before = (await daemon.cache()).used;
       const images = await daemon.prune(options.all);
       const freed = Math.max(0, before - (await daemon.cache()).used);
@@ -65,7 +65,7 @@ function addImageCommand(
   parent: Command,
   name: string,
   summary: string,
-  action: (daemon: Awaited<ReturnType<typeof runningDaemon>>, image: string) => Promise<ImageInfo>,
+  action: (daemon: Awaited<ReturnType<typeof hostDaemon>>, image: string) => Promise<ImageInfo>,
 ): void {
   const command = parent
     .command(name)
@@ -77,7 +77,7 @@ function addImageCommand(
   command.action(
     guarded(async (image: string, options: DaemonOptions) => {
       await applyLogOptions(command, 'info');
-      const { manifestDigest } = await action(await runningDaemon(command, options), image);
+      const { manifestDigest } = await action(await hostDaemon(command, options), image);
       process.stdout.write(`${manifestDigest}\n`);
     }),
   );

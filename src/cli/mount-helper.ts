@@ -46,7 +46,8 @@ async function mount(order: HelperOrder, image: string, mountpoint: string, opti
     return said(`${image} is mounted at ${place} already`);
   } else {
     if (order.fake) return said(`${image} would be mounted at ${place}`);
-    said(await mountInBackground(command, image, mountpoint, options));
+    // What a mount unit of systemd starts ends with that unit; a daemon would take other mounts with it.
+    said(await mountInBackground(command, image, mountpoint, { ...options, startDaemon: false }));
   }
   if (order.fake || !(order.noexec || order.remount)) return;
   setNoexec(place, order.noexec);

@@ -13,6 +13,8 @@ export interface MountCommandOptions extends ImageOptions, MountOptions {
   runDir: string;
   socket?: string;
   daemon?: boolean;
+  /** False: the daemon is used if it runs, and not started. */
+  startDaemon?: boolean;
   foreground?: boolean;
   logFile?: string;
 }
@@ -22,12 +24,12 @@ export function addMountCommand(program: Command): Command {
     .command('mount')
     .summary('mount an image')
     .description(
-      'Mounts an image of a registry, or of a store, read-only. Returns when the mount answers; a process in the background serves it.',
+      'Mounts an image of a registry, or of a store, read-only. Returns when the mount answers; the host daemon serves it, or with --no-daemon a process of its own in the background.',
     )
     .argument('<image>', IMAGE_ARGUMENT)
     .argument('<mountpoint>', 'a directory')
     .option('--foreground', 'serve in this process, until unmounted or interrupted')
-    .option('--log-file <file>', 'log of the background process (default: in the run directory)')
+    .option('--log-file <file>', 'log of that process (default: in the run directory)')
     .addOption(runDirectoryOption());
   addImageOptions(command);
   addMountOptions(command);

@@ -1,6 +1,6 @@
 /** `orca ps`: what the host daemon has mounted. */
 import type { Command } from 'commander';
-import { addDaemonOptions, type DaemonOptions, runningDaemon } from './daemon-options.js';
+import { addDaemonOptions, type DaemonOptions, hostDaemon } from './daemon-options.js';
 import { guarded } from './failure.js';
 import { addLogOptions, applyLogOptions } from './options.js';
 import { formatTable } from './table.js';
@@ -19,7 +19,7 @@ export function addPsCommand(program: Command): void {
   command.action(
     guarded(async (options: DaemonOptions & { json?: boolean }) => {
       await applyLogOptions(command, 'info');
-      const mounts = await (await runningDaemon(command, options)).mounts();
+      const mounts = await (await hostDaemon(command, options)).mounts();
       if (options.json) return void process.stdout.write(`${JSON.stringify(mounts, undefined, 2)}\n`);
       const rows = mounts.map((mount) => [
         mount.id.slice(0, 12),

@@ -1,7 +1,7 @@
 /** `orca stat`: one mount in detail, or the daemon and its cache. */
 import type { Command } from 'commander';
 import type { DaemonClient } from '../daemon/client.js';
-import { addDaemonOptions, type DaemonOptions, runningDaemon } from './daemon-options.js';
+import { addDaemonOptions, type DaemonOptions, hostDaemon } from './daemon-options.js';
 import { guarded } from './failure.js';
 import { addLogOptions, applyLogOptions } from './options.js';
 import { formatBytes } from './progress.js';
@@ -20,7 +20,7 @@ export function addStatCommand(program: Command): void {
   command.action(
     guarded(async (mount: string | undefined, options: DaemonOptions & { json?: boolean }) => {
       await applyLogOptions(command, 'info');
-      const client = await runningDaemon(command, options);
+      const client = await hostDaemon(command, options);
       const { value, text } = mount === undefined ? await daemonStat(client) : await mountStat(client, mount);
       process.stdout.write(options.json ? `${JSON.stringify(value, undefined, 2)}\n` : text);
     }),

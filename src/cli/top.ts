@@ -2,7 +2,7 @@
 import type { Command } from 'commander';
 import type { MountDetails } from '../daemon/api.js';
 import type { DaemonClient } from '../daemon/client.js';
-import { addDaemonOptions, type DaemonOptions, runningDaemon } from './daemon-options.js';
+import { addDaemonOptions, type DaemonOptions, hostDaemon } from './daemon-options.js';
 import { guarded } from './failure.js';
 import { addLogOptions, applyLogOptions } from './options.js';
 import { formatFrame, type Look, rowsOf } from './top-frame.js';
@@ -25,7 +25,7 @@ export function addTopCommand(program: Command): void {
   command.action(
     guarded(async (options: DaemonOptions & { once?: boolean; json?: boolean }) => {
       await applyLogOptions(command, 'info');
-      const client = await runningDaemon(command, options);
+      const client = await hostDaemon(command, options);
       const live = !options.once && !options.json;
       for (let before = await look(client); ; ) {
         await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));

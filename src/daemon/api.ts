@@ -10,7 +10,7 @@
  *   PUT    /v1/images/pin  { image }     { image: ImageInfo }; DELETE likewise: unpinned. `image`: a name or digest
  *   DELETE /v1/images      { image }     { image: ImageInfo } as it was; BUSY while it is mounted
  *   POST   /v1/prune       { all? }      { images: ImageInfo[] } that are gone; with `all` also pinned ones
- *   POST   /v1/pull        ImageOrder    stream of Lines that ends with { pulled } or { error }
+ *   POST   /v1/pull        PullOrder     stream of Lines that ends with { pulled } or { error }
  *   GET    /v1/cache                     CacheInfo
  *   GET    /metrics                      what Prometheus reads, as text
  *   POST   /v1/shutdown    { force? }    {}; BUSY while mounts are there, unless forced
@@ -25,7 +25,7 @@ import type { ImageConfig } from '../oci/image-config.js';
 import type { PassedOver } from '../source/registry-transports.js';
 import type { SourceKind } from '../source/source.js';
 
-export const API_VERSION = 1;
+export const API_VERSION = 2;
 export const MAX_BODY_BYTES = 1 << 20;
 /** Also the name of a directory, and part of a descriptor's name. */
 export const MOUNT_ID = /^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$/;
@@ -34,6 +34,11 @@ export const MOUNT_ID = /^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$/;
 export interface ImageOrder extends ImageRequest {
   /** Variables of the caller that sources look at: ORCA_SMB_USER and the like. */
   environment?: Record<string, string>;
+}
+
+export interface PullOrder extends ImageOrder {
+  /** All blocks, too, and not only what a mount needs to know. */
+  blocks?: boolean;
 }
 
 export interface MountRequest extends ImageOrder, MountSettings {
@@ -115,6 +120,8 @@ export interface PingAnswer {
   mounts: number;
   cache: string;
   runDirectory: string;
+  /** Mount namespace and root (order.ts): where they are others than the caller's, so are the files at a path. */
+  fileTree: string;
   /** Bytes of memory. */
   residentBytes: number;
   /** Milliseconds from the start of the process until every adopted mount was served; how many those were. */
@@ -130,7 +137,7 @@ export interface ErrorBody {
 }
 
 export type Line =
-  | { log: string }
+  | { log: { level: 'info' | 'warn' | 'error'; message: string } }
   | { progress: { done: number; total: number } }
   | { mount: MountInfo }
   | { pulled: ImageInfo }

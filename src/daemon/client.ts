@@ -7,12 +7,12 @@ import { newRequestId, REQUEST_ID_HEADER, requestId } from '../telemetry/request
 import type {
   CacheInfo,
   ImageInfo,
-  ImageOrder,
   Line,
   MountDetails,
   MountInfo,
   MountRequest,
   PingAnswer,
+  PullOrder,
 } from './api.js';
 import { DaemonError } from './daemon-error.js';
 
@@ -105,8 +105,8 @@ export class DaemonClient {
   }
 
   async pull(
-    order: ImageOrder,
-    options: { signal?: AbortSignal; onLine?: (line: Line) => void } = {},
+    order: PullOrder,
+    options: { signal?: AbortSignal | undefined; onLine?: (line: Line) => void } = {},
   ): Promise<ImageInfo> {
     const line = await this.#ask({
       method: 'POST',

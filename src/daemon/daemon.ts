@@ -13,6 +13,7 @@ import { DaemonError } from './daemon-error.js';
 import { CONTROL, type Descriptor, DescriptorStore, keepOverExec } from './descriptors.js';
 import { Images } from './images.js';
 import { Mounts } from './mounts.js';
+import { fileTree } from './order.js';
 import { StateFile } from './state-file.js';
 
 const version = packageVersion();
@@ -43,6 +44,7 @@ export class Daemon {
   readonly #options: DaemonOptions;
   readonly #control: number | undefined;
   readonly #startedAt = Date.now();
+  readonly #fileTree = fileTree();
   #adoption = { milliseconds: 0, mounts: 0 };
   #ending = false;
   #abandoned = false;
@@ -91,6 +93,7 @@ export class Daemon {
       mounts: this.mounts.size,
       cache: this.#options.cache,
       runDirectory: this.#options.runDirectory,
+      fileTree: this.#fileTree,
       residentBytes: process.memoryUsage.rss(),
       adoption: this.#adoption,
       ...(this.http !== undefined && { http: this.http }),

@@ -2,6 +2,7 @@
 import type { BlockCache } from '../cache/block-cache.js';
 import type { OpenedImage } from '../mount/open-image.js';
 import { pinnedReference } from '../oci/reference.js';
+import type { Logger } from '../telemetry/logger.js';
 import type { ImageOrder } from './api.js';
 import { SourcePool } from './source-pool.js';
 
@@ -16,10 +17,12 @@ export class ImageOpener {
   }
 
   /** Throws what openImage throws. A store is one source, shared by all mounts from it. */
-  async open(order: ImageOrder, signal?: AbortSignal): Promise<OpenedImage> {
+  async open(order: ImageOrder, signal?: AbortSignal, logger?: Logger): Promise<OpenedImage> {
     const { openImage } = await import('../mount/open-image.js');
     return openImage(order, this.#cache, signal, {
       openStore: ({ store }) => this.#pool.open({ ...order, store }),
+      ...(logger !== undefined && { logger }),
+      ...(order.environment !== undefined && { env: environmentOf(order.environment) }),
     });
   }
 
@@ -30,6 +33,11 @@ export class ImageOpener {
     const { storeSources } = await import('../mount/open-image.js');
     return storeSources(await this.#pool.open({ ...order, store }));
   }
+}
+
+/** The caller's, with the programs of the daemon: credential helpers are looked for on its PATH. */
+function environmentOf(environment: Record<string, string>): NodeJS.ProcessEnv {
+  return { PATH: process.env['PATH'], ...environment };
 }
 
 /** The same image, whatever its name means by now. */

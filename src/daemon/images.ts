@@ -1,7 +1,8 @@
 /** The images that the cache holds: listed, filled, pinned and removed, never under a mount. */
 import type { BlockCache, LayerLease } from '../cache/block-cache.js';
 import type { CachedLayer } from '../cache/cached-layer.js';
-import type { ImageInfo, ImageOrder } from './api.js';
+import type { Logger } from '../telemetry/logger.js';
+import type { ImageInfo, PullOrder } from './api.js';
 import { DaemonError } from './daemon-error.js';
 import type { Mounts } from './mounts.js';
 
@@ -83,16 +84,18 @@ export class Images {
     return this.#cache.images.evictable({ pinned });
   }
 
-  /** Fetches what of an image is not in the cache. */
+  /** Fetches what a mount has to know of an image and, with `blocks`, what of it is not in the cache. */
   async pull(
-    order: ImageOrder,
+    order: PullOrder,
     onProgress: (done: number, total: number) => void,
     signal: AbortSignal,
+    logger?: Logger,
   ): Promise<ImageInfo> {
-    const { image, sources, close } = await this.#mounts.opener.open(order, signal);
+    const { image, sources, close } = await this.#mounts.opener.open(order, signal, logger);
     const leases: LayerLease[] = [];
     const unused = await this.#cache.images.begin(image);
     try {
+      if (!order.blocks) return await this.find(image.manifestDigest);
       for (const { digests } of image.devices) leases.push(await this.#cache.openLayer(digests, sources));
       const total = image.devices.reduce((sum, { size }) => sum + size, 0);
       let done = 0;

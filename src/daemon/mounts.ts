@@ -83,10 +83,15 @@ export class Mounts {
   }
 
   /** Makes the mount, or finds it made: a client whose daemon died asks again. Throws what mounting throws. */
-  async create(id: string, request: MountRequest, signal: AbortSignal): Promise<MountInfo> {
+  async create(
+    id: string,
+    request: MountRequest,
+    signal: AbortSignal,
+    logger = this.#log,
+  ): Promise<MountInfo> {
     const known = this.#served.get(id);
     if (known !== undefined && !known.mount.ending) return known.info();
-    const starting = this.#starting.get(id) ?? this.#start(id, request, signal);
+    const starting = this.#starting.get(id) ?? this.#start(id, request, signal, logger);
     this.#starting.set(id, starting);
     try {
       return (await starting).info();
@@ -95,13 +100,13 @@ export class Mounts {
     }
   }
 
-  async #start(id: string, request: MountRequest, signal: AbortSignal): Promise<ServedMount> {
+  async #start(id: string, request: MountRequest, signal: AbortSignal, logger: Logger): Promise<ServedMount> {
     const mountpoint = await locate(request.mountpoint);
     const record: MountRecord = { id, mountpoint, request, createdAt: Date.now() };
     this.#state.mounts.set(id, record);
     let opened: OpenedImage | undefined;
     try {
-      const [, image] = await Promise.all([this.#save(), this.opener.open(request, signal)]);
+      const [, image] = await Promise.all([this.#save(), this.opener.open(request, signal, logger)]);
       opened = image;
       signal.throwIfAborted();
       record.image = await recordImage(image.image);

@@ -2,7 +2,7 @@
 import type { Server } from 'node:http';
 import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 import { OrcaError } from '../errors.js';
-import { log } from '../telemetry/logger.js';
+import { type LogFields, type Logger, log } from '../telemetry/logger.js';
 import { METRICS_TYPE } from '../telemetry/metrics.js';
 import { acceptRequestId, REQUEST_ID_HEADER, withRequestId } from '../telemetry/request-id.js';
 import {
@@ -64,9 +64,9 @@ function addRoutes(app: FastifyInstance, daemon: Daemon): void {
   app.put('/v1/mounts/:id', (request, reply) => {
     const id = idOf(request);
     const order = mountRequest(request.body);
-    return stream(request, reply, async (_send, signal) => {
+    return stream(request, reply, async (send, signal) => {
       daemon.checkOpen();
-      return { mount: await mounts.create(id, order, signal) };
+      return { mount: await mounts.create(id, order, signal, loggerTo(send)) };
     });
   });
   app.delete('/v1/mounts/:id', async (request) => {
@@ -86,10 +86,12 @@ function addRoutes(app: FastifyInstance, daemon: Daemon): void {
     images: await daemon.images.prune(objectOf(body ?? {})['all'] === true),
   }));
   app.post('/v1/pull', (request, reply) => {
-    const order = imageOrder(objectOf(request.body));
-    return stream(request, reply, async (send, signal) => ({
-      pulled: await daemon.images.pull(order, (done, total) => send({ progress: { done, total } }), signal),
-    }));
+    const { blocks, ...body } = objectOf(request.body);
+    const order = { ...imageOrder(body), blocks: blocks === true };
+    return stream(request, reply, async (send, signal) => {
+      const onProgress = (done: number, total: number) => send({ progress: { done, total } });
+      return { pulled: await daemon.images.pull(order, onProgress, signal, loggerTo(send)) };
+    });
   });
   app.get('/v1/cache', () => daemon.cacheInfo());
   app.get('/metrics', (_request, reply) => reply.type(METRICS_TYPE).send(daemonMetrics(daemon)));
@@ -120,7 +122,9 @@ async function stream(
   raw.on('close', () => {
     if (!raw.writableFinished) gone.abort(new DaemonError('ENDING', 'the client has gone'));
   });
-  const send = (line: Line): void => void raw.write(`${JSON.stringify(line)}\n`);
+  const send = (line: Line): void => {
+    if (!raw.writableEnded) raw.write(`${JSON.stringify(line)}\n`);
+  };
   try {
     send(await work(send, gone.signal));
   } catch (error) {
@@ -128,6 +132,15 @@ async function stream(
     send({ error: errorBody(error) });
   }
   raw.end();
+}
+
+/** To the daemon's own log and, as long as it waits, to the client. */
+function loggerTo(send: (line: Line) => void): Logger {
+  const both = (level: 'info' | 'warn' | 'error') => (message: string, fields?: LogFields) => {
+    log[level](message, fields);
+    send({ log: { level, message } });
+  };
+  return { debug: log.debug, info: both('info'), warn: both('warn'), error: both('error') };
 }
 
 function errorBody(error: unknown): ErrorBody {

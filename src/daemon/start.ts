@@ -68,7 +68,12 @@ export async function ensureDaemon(options: DaemonCommandOptions): Promise<void>
   const [program = '', ...args] = supervisorCommand(options);
   const logFile = join(options.runDirectory, 'daemon', 'daemon.log');
   const output = openSync(logFile, 'a', 0o600);
-  const child = spawn(program, args, { detached: true, stdio: ['ignore', output, output], cwd: '/' });
+  const child = spawn(program, args, {
+    detached: true,
+    stdio: ['ignore', output, output],
+    cwd: '/',
+    env: ownEnvironment(process.env),
+  });
   closeSync(output);
   let ended: string | undefined;
   child.on('error', (error) => {
@@ -89,6 +94,13 @@ export async function ensureDaemon(options: DaemonCommandOptions): Promise<void>
     if (await accepts(options.socket)) return;
     await new Promise((resolve) => setTimeout(resolve, POLL_MS));
   }
+}
+
+/** A daemon outlives the command that starts it and serves others: nothing that is this command's alone stays in it. */
+function ownEnvironment(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
+  const kept =
+    /^(PATH|HOME|USER|LOGNAME|LANG|LC_.*|TZ|TMPDIR|XDG_.*|SSL_CERT_.*|NODE_.*|(https?|no|all)_proxy)$/i;
+  return Object.fromEntries(Object.entries(env).filter(([name]) => kept.test(name)));
 }
 
 async function accepts(path: string): Promise<boolean> {

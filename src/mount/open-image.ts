@@ -58,6 +58,8 @@ export interface OpenOptions {
   onlyExpanded?: boolean;
   /** Where the source of a store comes from; by default it is opened for this image alone. */
   openStore?: (request: ImageRequest & { store: string }) => Promise<StoreLease>;
+  /** Where credentials and proxies of registries are found; default that of this process. */
+  env?: NodeJS.ProcessEnv;
 }
 
 export interface StoreLease {
@@ -141,7 +143,7 @@ async function openFromRegistry(
   request: ImageRequest,
   cache: BlockCache,
   signal: AbortSignal | undefined,
-  { logger, onExpanding, onlyExpanded = false }: OpenOptions,
+  { logger, onExpanding, onlyExpanded = false, env }: OpenOptions,
 ): Promise<OpenedImage> {
   const reference = parseReference(request.image);
   const [{ RegistryClient }, { openRegistryImage }] = await Promise.all([
@@ -149,7 +151,7 @@ async function openFromRegistry(
     import('../source/registry-image.js'),
   ]);
   const mayBlob = request.transports?.includes('blob') ?? true;
-  const client = new RegistryClient({ ...request.registry, ...(logger && { logger }) });
+  const client = new RegistryClient({ ...request.registry, ...(logger && { logger }), ...(env && { env }) });
   try {
     const query: RegistryImageOptions = {
       client,

@@ -12,7 +12,7 @@ export interface Ended {
 }
 
 export interface OrcaOptions {
-  /** Added to an environment without ORCA_ variables. */
+  /** Added to an environment without ORCA_ variables but ORCA_NO_DAEMON: no daemon stays behind unasked. */
   env?: NodeJS.ProcessEnv;
   cwd?: string;
   input?: string;
@@ -28,7 +28,7 @@ export function startOrca(
   const own = Object.entries(process.env).filter(([name]) => !name.startsWith('ORCA_'));
   const [file, ...rest] = [...(options.under ?? []), process.execPath, orcaScript, ...args];
   const child = spawn(file ?? '', rest, {
-    env: { ...Object.fromEntries(own), ...options.env },
+    env: { ...Object.fromEntries(own), ORCA_NO_DAEMON: '1', ...options.env },
     stdio: [options.input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'],
     ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
   });

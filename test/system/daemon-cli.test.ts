@@ -50,12 +50,18 @@ test.serial('without a daemon, the commands that ask for it say what to do', asy
 
 test.serial('a mount starts the daemon, is listed, described and unmounted', async (t) => {
   const place = join(scratch, 'mnt');
-  const mounted = await onHost('mount', '--daemon', 'busybox', place);
+  const secrets = { ORCA_SMB_USER: 'somebody', ORCA_SMB_PASSWORD: 'their-secret', OWN_TOKEN: 'own-secret' };
+  const mounted = await orca(['mount', 'busybox', place], {
+    env: { ...env, ...secrets, ORCA_NO_DAEMON: undefined },
+  });
   t.is(mounted.code, 0, mounted.stderr);
   t.regex(
     mounted.stdout,
     /^busybox at .*, served by .*store \(file, because as --store says|^busybox at .*served by/,
   );
+  const daemon = await new DaemonClient(socketOf(join(scratch, 'run'))).ping();
+  t.is(daemon?.mounts, 1);
+  t.notRegex(await readFile(`/proc/${daemon?.pid}/environ`, 'utf8'), /somebody|-secret/);
   t.regex((await onHost('ps')).stdout, /^ID .*\n\S+ +busybox +\d+ s +1 +served by .*% +\/.*mnt\n$/);
   t.regex((await onHost('stat', place)).stdout, /mounted at .*mnt\n[^]*LAYER +BLOCKS/);
   t.regex((await onHost('stat')).stdout, /crash of the daemon +mounts go on\nmounts +1\n/);
@@ -72,6 +78,37 @@ test.serial('a mount starts the daemon, is listed, described and unmounted', asy
     /^busybox sha256:\S+\n1 images removed, \S+ \S?B freed\n$/,
   );
   t.deepEqual(await mountsBelow(scratch), []);
+});
+
+test.serial('a command that asks starts the daemon', async (t) => {
+  await onHost('daemon', '--stop');
+  const { code, stdout, stderr } = await orca(['ps'], { env: { ...env, ORCA_NO_DAEMON: undefined } });
+  t.deepEqual([code, stderr], [0, '']);
+  t.regex(stdout, /^ID +IMAGE/);
+});
+
+test.serial('a command in another file tree, or with another cache, does without the daemon', async (t) => {
+  const hello = ['run', 'busybox'];
+  const options = { env: { ...env, ORCA_NO_DAEMON: undefined } };
+  const apart = await orca(hello, { ...options, under: ['unshare', '--mount', '--propagation', 'private'] });
+  t.deepEqual([apart.code, apart.stdout], [0, 'hello\n'], apart.stderr);
+  t.regex(
+    apart.stderr,
+    /^orca: warning: the daemon at \S+ sees another file tree .*: going on without it\n$/,
+  );
+  const other = await orca(['run', '--cache', join(scratch, 'other'), 'busybox'], options);
+  t.deepEqual([other.code, other.stdout], [0, 'hello\n'], other.stderr);
+  t.regex(other.stderr, /has another cache or run directory .*: going on without it\n$/);
+  const insisted = await orca(['run', '--daemon', '--cache', join(scratch, 'other'), 'busybox'], options);
+  t.deepEqual([insisted.code, insisted.stdout], [125, '']);
+});
+
+test.serial('where no daemon can be started, a command serves by itself', async (t) => {
+  const socket = join(scratch, 'x'.repeat(120));
+  const options = { env: { ...env, ORCA_NO_DAEMON: undefined } };
+  const { code, stdout, stderr } = await orca(['run', '--socket', socket, 'busybox'], options);
+  t.deepEqual([code, stdout], [0, 'hello\n'], stderr);
+  t.regex(stderr, /too long for a socket .*: going on without it\n$/);
 });
 
 test.serial('two commands that start the daemon at the same time get one', async (t) => {

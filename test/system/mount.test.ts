@@ -244,7 +244,7 @@ test.serial('users other than root mount and unmount with fusermount3', async (t
   const script = `
     mknod -m 666 ${scratch}/fuse c 10 229 && mount --bind ${scratch}/fuse /dev/fuse || exit 99
     mkdir ${scratch}/program && mount --bind ${project} ${scratch}/program || exit 99
-    as_nobody() { setpriv --reuid 65534 --regid 65534 --clear-groups env HOME=${home} "$@"; }
+    as_nobody() { setpriv --reuid 65534 --regid 65534 --clear-groups env HOME=${home} ORCA_NO_DAEMON=1 "$@"; }
     orca() { as_nobody ${process.execPath} ${scratch}/program/dist/src/cli/main.js "$@"; }
     orca mount test:1 ${point} --store ${store()} && as_nobody cat ${point}/added && orca umount ${point}
   `;

@@ -17,11 +17,11 @@ export interface OrcaProcess {
   kill(signal: NodeJS.Signals): void;
 }
 
-/** Starts it with an empty stdin; `env` is added to the environment of this process. */
+/** Starts it with an empty stdin and no daemon; `env` is added to the environment of this process. */
 export function startOrca(args: readonly string[], env: NodeJS.ProcessEnv = {}): OrcaProcess {
   const child = spawn(process.execPath, [main, ...args], {
     stdio: ['ignore', 'pipe', 'pipe'],
-    env: { ...process.env, ...env },
+    env: { ...process.env, ORCA_NO_DAEMON: '1', ...env },
   });
   let stdout = '';
   let stderr = '';

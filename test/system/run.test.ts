@@ -279,6 +279,7 @@ test.serial('-i -t gives the container a terminal of its own, in the size of our
   ];
   const script = spawn('script', ['-qec', `stty rows 33 cols 77; ${command.join(' ')}`, '/dev/null'], {
     stdio: ['ignore', 'pipe', 'inherit'],
+    env: { ...process.env, ORCA_NO_DAEMON: '1' },
     timeout: WAIT_MS,
   });
   let output = '';

@@ -49,7 +49,9 @@ export class SnapshotterHost {
 
   async startSnapshotter(): Promise<void> {
     const options = ['--root', this.root, '--listen', this.snapshotterSocket, ...this.hostOptions];
-    const running = startOrca(['snapshotter', ...options, ...this.snapshotterArgs]);
+    const running = startOrca(['snapshotter', ...options, ...this.snapshotterArgs], {
+      env: { ORCA_NO_DAEMON: undefined },
+    });
     this.snapshotter = running;
     const { stdout } = running.process;
     const ended = running.ended.then(({ stderr }) => {
