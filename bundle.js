@@ -9,7 +9,7 @@ const outdir = `${root}dist/bin`;
 const entryPoints = {
   orca: 'cli/main.ts',
   'mount.fuse.orca': 'cli/mount-helper.ts',
-  orcad: 'daemon/main.ts',
+  orcad: 'cli/orcad.ts',
   'expansion-worker': 'registry/expansion/worker.ts',
   'layer-worker': 'layer/layer-worker.ts',
   'password-worker': 'registry/password-worker.ts',

@@ -16,7 +16,9 @@ at_least() {
 }
 
 sh "$here/install.sh" --root "$stage" --prefix /usr --node /usr/bin/node
-strip --strip-unneeded "$stage/usr/lib/orca/native/build/orca.node" "$stage/usr/lib/orca/native/build/orca-supervisor"
+for built in orca.node orca-supervisor orca; do
+  strip --strip-unneeded "$stage/usr/lib/orca/native/build/$built"
+done
 mkdir -p "$stage/DEBIAN" "$stage/usr/share/doc/orca"
 cp "$here/debian/copyright" "$stage/usr/share/doc/orca/"
 cp "$here/../README.md" "$here"/../docs/*.md "$stage/usr/share/doc/orca/"

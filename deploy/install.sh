@@ -69,7 +69,7 @@ if [ -n "$uninstall" ]; then
 fi
 
 node=${node:-$(command -v node)} || fail "there is no node on PATH: install Node.js 20.19 or later, or give --node"
-for built in dist/bin/orca.js dist/man dist/completion native/build/orca.node native/build/orca-supervisor; do
+for built in dist/bin/orca.js dist/man dist/completion native/build/orca.node native/build/orca-supervisor native/build/orca; do
   [ -e "$source/$built" ] || fail "$source/$built is missing: run npm ci && npm run man first"
 done
 
@@ -77,7 +77,9 @@ done
 rm -rf "$library.new"
 mkdir -p "$library.new/dist" "$library.new/native/build"
 cp -R "$source/dist/bin" "$library.new/dist/bin"
-cp "$source/native/build/orca.node" "$source/native/build/orca-supervisor" "$library.new/native/build/"
+for built in orca.node orca-supervisor orca; do
+  cp "$source/native/build/$built" "$library.new/native/build/"
+done
 cp -R "$source/page" "$source/proto" "$source/package.json" "$library.new/"
 modules=$(cd "$source" && npm ls --omit=dev --all --parseable | sed 1d)
 [ -n "$modules" ] || fail "npm does not know the modules that are installed: run npm ci first"
@@ -89,7 +91,9 @@ echo "$modules" | while read -r module; do
 done
 find "$library.new" -type d -exec chmod 755 {} +
 find "$library.new" -type f -exec chmod 644 {} +
-chmod 755 "$library.new/native/build/orca-supervisor"
+chmod 755 "$library.new/native/build/orca-supervisor" "$library.new/native/build/orca"
+# Where the launcher looks for it.
+ln -s "$node" "$library.new/native/build/node"
 rm -rf "$library.old"
 [ ! -e "$library" ] || mv "$library" "$library.old"
 mv "$library.new" "$library"
@@ -100,7 +104,8 @@ program() {
   printf '#!/bin/sh\nexec "%s" "%s/lib/orca/dist/bin/%s" "$@"\n' "$node" "$prefix" "$2" >"$root$1"
   chmod 755 "$root$1"
 }
-program "$prefix/bin/orca" orca.js
+mkdir -p "$root$prefix/bin"
+ln -sfn ../lib/orca/native/build/orca "$root$prefix/bin/orca"
 program "$helper" mount.fuse.orca.js
 # mount(8) looks for helpers in /sbin alone.
 if [ "$prefix" != /usr ]; then

@@ -1,9 +1,9 @@
-// Builds native/build/orca.node and native/build/orca-supervisor with the C++ compiler directly.
+// Builds native/build/orca.node, orca-supervisor and orca (the launcher) with the C++ compiler directly.
 //
 // The addon uses only Node-API, whose headers come from the `node-api-headers` package, so one binary serves
 // every supported Node version, and neither node-gyp, Python, make nor a download of Node's headers is needed.
 import { spawn, spawnSync } from 'node:child_process';
-import { mkdirSync, readdirSync, renameSync, statSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, renameSync, statSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { availableParallelism } from 'node:os';
 import { dirname, join, relative } from 'node:path';
@@ -73,16 +73,23 @@ if (stale.length > 0 || modified(output) === 0) {
   renameSync(`${output}.new`, output);
 }
 
-// The supervisor is a program of its own, small enough to be compiled in one go; it shares descriptor.h.
-const supervisor = join(build, 'orca-supervisor');
-const parts = filesOf(join(here, 'supervisor'), /\.(cc|h)$/);
-if (modified(supervisor) < Math.max(newestHeader, newestOf(parts))) {
+// Programs of their own, small enough to be compiled in one go; they share descriptor.h.
+await buildProgram('supervisor', 'orca-supervisor', []);
+const manifest = join(here, '../package.json');
+const { version } = JSON.parse(readFileSync(manifest, 'utf8'));
+await buildProgram('launcher', 'orca', [`-DORCA_VERSION="${version}"`], modified(manifest));
+
+async function buildProgram(folder, name, definitions, newest = 0) {
+  const program = join(build, name);
+  const parts = filesOf(join(here, folder), /\.(cc|h)$/);
+  if (modified(program) >= Math.max(newestHeader, newestOf(parts), newest)) return;
   const own = flags.filter(
     (flag) => flag !== '-fPIC' && !flag.includes('NAPI') && !flag.includes('NODE_ADDON'),
   );
   const strict = ['-Wshadow', '-Wconversion', '-Wpedantic', '-fPIE', '-pie'];
-  await run([...own, ...strict, ...parts.filter((path) => path.endsWith('.cc')), '-o', `${supervisor}.new`]);
-  renameSync(`${supervisor}.new`, supervisor);
+  const sources = parts.filter((path) => path.endsWith('.cc'));
+  await run([...own, ...definitions, ...strict, ...sources, '-o', `${program}.new`]);
+  renameSync(`${program}.new`, program);
 }
 
 function run(args) {

@@ -9,7 +9,7 @@ import { fileURLToPath } from 'node:url';
 /** What runs as a process or thread of its own: the name of its bundle, and its compiled source. */
 const ENTRIES = {
   orca: 'cli/main.js',
-  orcad: 'daemon/main.js',
+  orcad: 'cli/orcad.js',
   'expansion-worker': 'registry/expansion/worker.js',
   'layer-worker': 'layer/layer-worker.js',
   'password-worker': 'registry/password-worker.js',

@@ -23,7 +23,7 @@ export function guarded<A extends unknown[]>(
 
 /** Writes the line and returns `exitCode`, unless the error knows a better one. */
 export function reportFailure(error: unknown, exitCode: number): number {
-  log.error(describe(error));
+  log.error(describeFailure(error));
   if (isLogged('debug')) for (const line of stackOf(error)) process.stderr.write(`${line}\n`);
   return ownExitCode(error) ?? exitCode;
 }
@@ -41,7 +41,8 @@ export function reportUsage(error: CommanderError, command: string | undefined, 
   return exitCode;
 }
 
-function describe(error: unknown): string {
+/** One line without `orca: `. */
+export function describeFailure(error: unknown): string {
   if (error instanceof OrcaError || isSystemError(error)) return (error as Error).message;
   const text = error instanceof Error ? `${error.name}: ${error.message}` : String(error);
   return `unexpected ${text} (a defect of orca: --log-level debug shows where)`;
@@ -53,7 +54,7 @@ function isSystemError(error: unknown): boolean {
 }
 
 /** That of the error or of what caused it: an interruption is wrapped by what it interrupted. */
-function ownExitCode(error: unknown): number | undefined {
+export function ownExitCode(error: unknown): number | undefined {
   for (let cause = error; cause instanceof Error; cause = cause.cause) {
     const { exitCode } = cause as { exitCode?: unknown };
     if (typeof exitCode === 'number') return exitCode;

@@ -1,17 +1,18 @@
 /** `orca run`: a container from an image of a registry or a store, in the foreground. */
 import { basename, dirname } from 'node:path';
 import { type Command, Option } from 'commander';
-import type { MountedImage } from '../runtime/container.js';
+import type { MountedImage, RunOptions } from '../runtime/container.js';
 import { addDaemonChoice } from './daemon-options.js';
 import { EXIT_RUN_FAILURE, reportFailure } from './failure.js';
 import { addImageOptions, IMAGE_ARGUMENT, type ImageOptions, imageRequestOf } from './image-options.js';
 import { addMountOptions, type MountOptions, mountSettingsOf } from './mount-options.js';
 import { addLogOptions, applyLogOptions, configured, runDirectoryOption } from './options.js';
 
-interface RunCommandOptions extends ImageOptions, MountOptions {
+export interface RunCommandOptions extends ImageOptions, MountOptions {
   runDir: string;
   socket?: string;
   daemon?: boolean;
+  config?: string;
   rm?: boolean;
   name?: string;
   env?: string[];
@@ -27,6 +28,25 @@ interface RunCommandOptions extends ImageOptions, MountOptions {
 const collect = (value: string, values: string[] = []) => [...values, value];
 
 export function addRunCommand(program: Command): void {
+  const command = declareRun(program);
+  command.action(async (image: string, args: string[], options: RunCommandOptions) => {
+    try {
+      await applyLogOptions(command, 'warn');
+      process.exitCode = await run(image, args, await configured(command, options));
+    } catch (error) {
+      process.exitCode = reportFailure(error, runFailureCode(error));
+    }
+  });
+}
+
+/** The exit codes that Docker gives failures of its own. */
+export function runFailureCode(error: unknown): number {
+  const codes: Record<string, number> = { NOT_EXECUTABLE: 126, COMMAND_NOT_FOUND: 127 };
+  return codes[(error as { code?: string }).code ?? ''] ?? EXIT_RUN_FAILURE;
+}
+
+/** The command without its action. */
+export function declareRun(program: Command): Command {
   const command = program
     .command('run')
     .summary('run a container')
@@ -54,28 +74,41 @@ export function addRunCommand(program: Command): void {
   addMountOptions(command);
   addDaemonChoice(command);
   addLogOptions(command);
-  command.action(async (image: string, args: string[], options: RunCommandOptions) => {
-    try {
-      await applyLogOptions(command, 'warn');
-      process.exitCode = await run(image, args, await configured(command, options));
-    } catch (error) {
-      const codes: Record<string, number> = { NOT_EXECUTABLE: 126, COMMAND_NOT_FOUND: 127 };
-      process.exitCode = reportFailure(
-        error,
-        codes[(error as { code?: string }).code ?? ''] ?? EXIT_RUN_FAILURE,
-      );
-    }
-  });
+  return command;
+}
+
+/** What a container is to be like. `directory` is what relative paths start from. */
+export async function runOptionsOf(
+  options: RunCommandOptions,
+  args: readonly string[],
+  directory: string,
+): Promise<RunOptions> {
+  const { parseVolume } = await import('../runtime/volume.js');
+  return {
+    name: options.name,
+    command: args,
+    environment: options.env ?? [],
+    volumes: (options.volume ?? []).map((volume) => parseVolume(volume, directory)),
+    workingDirectory: options.workdir,
+    user: options.user,
+    interactive: options.interactive ?? false,
+    terminal: options.tty ?? false,
+    readOnly: options.readOnly ?? false,
+    network: options.net,
+  };
 }
 
 async function run(image: string, args: string[], options: RunCommandOptions): Promise<number> {
-  const [{ runContainer }, { parseVolume }, { chosenDaemon, mountByDaemon }] = await Promise.all([
+  const [{ runContainer }, { chosenDaemon, mountByDaemon }] = await Promise.all([
     import('../runtime/container.js'),
-    import('../runtime/volume.js'),
     import('./daemon-mount.js'),
   ]);
   const { cache, cacheSize } = options;
-  const [source, daemon] = await Promise.all([imageRequestOf(image, options), chosenDaemon(options)]);
+  const [container, source, daemon] = await Promise.all([
+    runOptionsOf(options, args, process.cwd()),
+    imageRequestOf(image, options),
+    chosenDaemon(options),
+  ]);
   const request = { ...source, ...mountSettingsOf(options) };
   const mountImage = async (mountpoint: string, signal: AbortSignal): Promise<MountedImage> => {
     if (daemon === undefined) {
@@ -88,20 +121,5 @@ async function run(image: string, args: string[], options: RunCommandOptions): P
     const { config } = await mountByDaemon(daemon, id, { ...request, mountpoint, container }, signal);
     return { config, unmount: () => daemon.removeMount(id, { force: true }) };
   };
-  return await runContainer({
-    runDirectory: options.runDir,
-    options: {
-      name: options.name,
-      command: args,
-      environment: options.env ?? [],
-      volumes: (options.volume ?? []).map(parseVolume),
-      workingDirectory: options.workdir,
-      user: options.user,
-      interactive: options.interactive ?? false,
-      terminal: options.tty ?? false,
-      readOnly: options.readOnly ?? false,
-      network: options.net,
-    },
-    mountImage,
-  });
+  return await runContainer({ runDirectory: options.runDir, options: container, mountImage });
 }

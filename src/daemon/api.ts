@@ -13,6 +13,7 @@
  *   POST   /v1/pull        PullOrder     stream of Lines that ends with { pulled } or { error }
  *   GET    /v1/cache                     CacheInfo
  *   GET    /metrics                      what Prometheus reads, as text
+ *   POST   /v1/launch, /v1/launch/ID/end is for native/launcher (launch-format.ts)
  *   POST   /v1/shutdown    { force? }    {}; BUSY while mounts are there, unless forced
  *   POST   /v1/replace     { command }   {}; the daemon becomes that program, and its mounts go on
  *

@@ -151,6 +151,8 @@ export class DaemonClient {
         socketPath: this.socket,
         method,
         path,
+        // Node's own agent would give a connection up that says nothing for five seconds.
+        agent: false,
         headers: {
           [REQUEST_ID_HEADER]: id,
           ...(text !== undefined && {

@@ -177,8 +177,10 @@ export class Daemon {
     log.warn(`${signal}: ${inUse} mounts are in use, and the daemon goes on serving them`);
   }
 
-  /** Removes, now and then, containers whose `orca run` was killed. */
-  watchContainers(): void {
+  /** Has a place for launchers from now on, and removes, now and then, containers whose `orca run` was killed. */
+  async watchContainers(): Promise<void> {
+    const { RunDirectory } = await import('../runtime/run-directory.js');
+    await (await RunDirectory.open(this.#options.runDirectory)).clearLaunches();
     const look = async (): Promise<void> => {
       const { removeDeadContainers } = await import('../runtime/container.js');
       await removeDeadContainers(this.#options.runDirectory, (directory) =>

@@ -8,25 +8,37 @@
 import { parseArgs } from 'node:util';
 import { configureLogging, type LogFormat, type LogLevel, log } from '../telemetry/logger.js';
 import { Daemon } from './daemon.js';
-import { CONTROL, takeDescriptors } from './descriptors.js';
+import { CONTROL, type Descriptor, takeDescriptors } from './descriptors.js';
+import type { Launches } from './server.js';
 
-const descriptors = takeDescriptors();
-const { values } = parseArgs({
-  options: {
-    'run-dir': { type: 'string' },
-    cache: { type: 'string' },
-    'cache-size': { type: 'string' },
-    http: { type: 'string' },
-    'log-level': { type: 'string', default: 'info' },
-    'log-format': { type: 'string', default: 'text' },
-  },
-});
-process.title = 'orcad';
-// A blocked stderr must not end what others depend on.
-process.stderr.on('error', () => undefined);
-process.chdir('/');
+/** What the daemon does for native/launcher; loaded when it serves. */
+export type LoadLaunches = () => Promise<Launches>;
 
-try {
+export async function serveDaemon(loadLaunches: LoadLaunches): Promise<void> {
+  const descriptors = takeDescriptors();
+  process.title = 'orcad';
+  // A blocked stderr must not end what others depend on.
+  process.stderr.on('error', () => undefined);
+  process.chdir('/');
+  try {
+    await serve(descriptors, loadLaunches);
+  } catch (error) {
+    log.error(`the daemon cannot start: ${(error as Error).message}`);
+    process.exit(1);
+  }
+}
+
+async function serve(descriptors: readonly Descriptor[], loadLaunches: LoadLaunches): Promise<void> {
+  const { values } = parseArgs({
+    options: {
+      'run-dir': { type: 'string' },
+      cache: { type: 'string' },
+      'cache-size': { type: 'string' },
+      http: { type: 'string' },
+      'log-level': { type: 'string', default: 'info' },
+      'log-format': { type: 'string', default: 'text' },
+    },
+  });
   const level = values['log-level'] as LogLevel;
   await configureLogging({ level, format: values['log-format'] as LogFormat });
   const { 'run-dir': runDirectory, cache, 'cache-size': cacheSize } = values;
@@ -42,18 +54,17 @@ try {
   }
   process.on('SIGHUP', () => undefined);
   const { createServer } = await import('./server.js');
-  const { server } = await createServer(daemon);
+  const { server } = await createServer(daemon, loadLaunches);
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject);
     server.listen({ fd: control.fd }, resolve);
   });
   daemon.store.ready(takeCommand());
-  daemon.watchContainers();
+  await daemon.watchContainers();
   daemon.watchSupervisor();
   if (values.http !== undefined) await servePort(daemon, values.http);
-} catch (error) {
-  log.error(`the daemon cannot start: ${(error as Error).message}`);
-  process.exit(1);
+  // So that the first container does not wait for it.
+  await loadLaunches();
 }
 
 /** A port that is taken is no reason to serve no mounts. */

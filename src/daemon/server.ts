@@ -1,5 +1,5 @@
 /** The routes of the control API (api.ts) on the listening socket that the supervisor keeps. */
-import type { Server } from 'node:http';
+import type { Server, ServerResponse } from 'node:http';
 import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 import { OrcaError } from '../errors.js';
 import { type LogFields, type Logger, log } from '../telemetry/logger.js';
@@ -15,7 +15,10 @@ import {
 } from './api.js';
 import type { Daemon } from './daemon.js';
 import { DaemonError } from './daemon-error.js';
+import { MAX_LAUNCH_BYTES } from './launch-format.js';
 import { daemonMetrics } from './metrics.js';
+
+const BYTES = 'application/octet-stream';
 
 const STATUS: Record<string, number> = {
   INVALID_REQUEST: 400,
@@ -26,8 +29,17 @@ const STATUS: Record<string, number> = {
   ENDING: 503,
 };
 
+/** What native/launcher asks for, in the bytes of launch-format.ts. Throws DaemonError INVALID_REQUEST. */
+export interface Launches {
+  launch(daemon: Daemon, body: Buffer, signal: AbortSignal): Promise<Buffer>;
+  endLaunch(daemon: Daemon, id: string, body: Buffer): Promise<Buffer>;
+}
+
 /** Who may connect is a matter of the socket's mode; of the request nothing is believed. */
-export async function createServer(daemon: Daemon): Promise<{ server: Server; close(): Promise<void> }> {
+export async function createServer(
+  daemon: Daemon,
+  loadLaunches: () => Promise<Launches>,
+): Promise<{ server: Server; close(): Promise<void> }> {
   const app = fastify({
     bodyLimit: MAX_BODY_BYTES,
     forceCloseConnections: true,
@@ -52,6 +64,7 @@ export async function createServer(daemon: Daemon): Promise<{ server: Server; cl
     void reply.status(404).send({ error: { code: 'NOT_FOUND', message: 'no such resource' } });
   });
   addRoutes(app, daemon);
+  addLaunchRoutes(app, daemon, loadLaunches);
   await app.ready();
   return { server: app.server, close: () => app.close() };
 }
@@ -109,6 +122,21 @@ function addRoutes(app: FastifyInstance, daemon: Daemon): void {
   });
 }
 
+function addLaunchRoutes(app: FastifyInstance, daemon: Daemon, loadLaunches: () => Promise<Launches>): void {
+  const options = { bodyLimit: MAX_LAUNCH_BYTES };
+  app.addContentTypeParser(BYTES, { parseAs: 'buffer', ...options }, (_request, body, done) =>
+    done(null, body),
+  );
+  app.post('/v1/launch', options, async ({ body }, reply) => {
+    const gone = goneSignal(reply.raw);
+    return reply.type(BYTES).send(await (await loadLaunches()).launch(daemon, bytesOf(body), gone));
+  });
+  app.post('/v1/launch/:id/end', options, async (request, reply) => {
+    const { endLaunch } = await loadLaunches();
+    return reply.type(BYTES).send(await endLaunch(daemon, containerOf(request), bytesOf(request.body)));
+  });
+}
+
 /** Lines while the work goes on, and its outcome as the last; a client that goes away ends the work. */
 async function stream(
   request: FastifyRequest,
@@ -118,20 +146,26 @@ async function stream(
   reply.hijack();
   const { raw } = reply;
   raw.writeHead(200, { 'content-type': 'application/x-ndjson', [REQUEST_ID_HEADER]: request.id });
-  const gone = new AbortController();
-  raw.on('close', () => {
-    if (!raw.writableFinished) gone.abort(new DaemonError('ENDING', 'the client has gone'));
-  });
+  const gone = goneSignal(raw);
   const send = (line: Line): void => {
     if (!raw.writableEnded) raw.write(`${JSON.stringify(line)}\n`);
   };
   try {
-    send(await work(send, gone.signal));
+    send(await work(send, gone));
   } catch (error) {
-    if (!gone.signal.aborted) log.debug(`${request.method} ${request.url}: ${(error as Error).message}`);
+    if (!gone.aborted) log.debug(`${request.method} ${request.url}: ${(error as Error).message}`);
     send({ error: errorBody(error) });
   }
   raw.end();
+}
+
+/** Aborted when the client leaves before it has its answer. */
+function goneSignal(raw: ServerResponse): AbortSignal {
+  const gone = new AbortController();
+  raw.on('close', () => {
+    if (!raw.writableFinished) gone.abort(new DaemonError('ENDING', 'the client has gone'));
+  });
+  return gone.signal;
 }
 
 /** To the daemon's own log and, as long as it waits, to the client. */
@@ -163,6 +197,18 @@ function idOf(request: FastifyRequest): string {
   const { id = '' } = request.params as { id?: string };
   if (!MOUNT_ID.test(id)) throw invalid('the id of a mount has 1 to 128 of A-Z a-z 0-9 _ . -');
   return id;
+}
+
+/** Its id names a directory. */
+function containerOf(request: FastifyRequest): string {
+  const { id = '' } = request.params as { id?: string };
+  if (!/^[0-9a-f]{64}$/.test(id)) throw invalid('the id of a container has 64 hexadecimal digits');
+  return id;
+}
+
+function bytesOf(body: unknown): Buffer {
+  if (!Buffer.isBuffer(body)) throw invalid('bytes are expected');
+  return body;
 }
 
 function mountRequest(body: unknown): MountRequest {

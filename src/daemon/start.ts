@@ -53,7 +53,8 @@ export function supervisorCommand(options: DaemonCommandOptions): string[] {
       `${options.socket} is too long for a socket (${MAX_SOCKET_PATH} bytes): give --socket`,
     );
   }
-  for (const path of [dirname(options.socket), join(options.runDirectory, 'daemon')]) {
+  const folders = ['daemon', 'launch'].map((name) => join(options.runDirectory, name));
+  for (const path of [dirname(options.socket), ...folders]) {
     mkdirSync(path, { recursive: true, mode: 0o700 });
   }
   return [supervisor, '--socket', options.socket, '--', ...daemonCommand(options)];

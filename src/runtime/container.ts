@@ -3,9 +3,11 @@
  *
  * There is no daemon that could start a stopped container again, so the writable layer goes away with the
  * container, with or without `--rm`.
+ *
+ * The process that prepares a container need not be the one that runs runc: the daemon prepares those of the launcher.
  */
-import { existsSync } from 'node:fs';
-import { mkdir, readFile, stat, writeFile } from 'node:fs/promises';
+import { existsSync, readFileSync } from 'node:fs';
+import { mkdir, stat, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { isatty } from 'node:tty';
@@ -15,7 +17,7 @@ import { checkExecutable } from './executable.js';
 import { writeNetworkFiles } from './network-files.js';
 import { mountOverlay, unmountPoint } from './overlay.js';
 import { readText } from './rootfs.js';
-import { type ClaimedDirectory, RunDirectory } from './run-directory.js';
+import { ClaimedDirectory, RunDirectory } from './run-directory.js';
 import { findRunc, Runc } from './runc.js';
 import { RuntimeError } from './runtime-error.js';
 import { seccompProfile } from './seccomp.js';
@@ -36,9 +38,23 @@ export interface MountedImage {
   unmount(): Promise<void>;
 }
 
+/** The process that runc is to be a child of, as far as a container depends on it. */
+export interface RunCaller {
+  environment: Readonly<Record<string, string | undefined>>;
+  /** Hard limit of open files. */
+  openFiles: number;
+  /** Whether stdin, stdout and stderr are terminals. */
+  terminals: readonly [boolean, boolean, boolean];
+  consoleSize?: { height: number; width: number } | undefined;
+}
+
 export interface RunRequest {
   runDirectory: string;
   options: RunOptions;
+  /** By default this process. */
+  caller?: RunCaller;
+  /** A file whose lock the caller holds, and that becomes the lock of the container's directory. */
+  lock?: string;
   /** Mounts the image, read-only, at a directory that exists and is empty. */
   mountImage(mountpoint: string, signal: AbortSignal): Promise<MountedImage>;
 }
@@ -53,21 +69,77 @@ const CONTAINER_NAME = /^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}$/;
  * started; NOT_EXECUTABLE and COMMAND_NOT_FOUND are about the command itself.
  */
 export async function runContainer(request: RunRequest): Promise<number> {
-  const { options } = request;
-  checkOptions(options);
-  for (const { source } of options.volumes) await checkVolumeSource(source);
-  const binary = await findRunc();
-  const runDirectory = await RunDirectory.open(request.runDirectory);
-  const runc = new Runc(binary, runDirectory.runcRoot);
   const relay = new SignalRelay();
   try {
-    const directory = await runDirectory.claim('containers', {
-      name: options.name,
-      cleanUp: (path, id) => removeContainer(runc, runDirectory, path, id),
-    });
-    return await runIn(directory, runDirectory, runc, relay, request);
+    const container = await PreparedContainer.prepare(request, relay.starting);
+    try {
+      relay.starting.throwIfAborted();
+      const process = container.runc.start(container.id, container.directory, request.options);
+      relay.passTo(process);
+      const exitCode = await process.exitCode();
+      return relay.exitCode ?? exitCode;
+    } finally {
+      await container.remove();
+    }
   } finally {
     relay.close();
+  }
+}
+
+/** A container that has everything but its process. */
+export class PreparedContainer {
+  readonly runc: Runc;
+  readonly #claimed: ClaimedDirectory;
+  readonly #runDirectory: RunDirectory;
+  #image: MountedImage | undefined;
+
+  private constructor(runc: Runc, claimed: ClaimedDirectory, runDirectory: RunDirectory) {
+    this.runc = runc;
+    this.#claimed = claimed;
+    this.#runDirectory = runDirectory;
+  }
+
+  /** Throws what keeps it from being started, having removed all of it. */
+  static async prepare(request: RunRequest, signal: AbortSignal): Promise<PreparedContainer> {
+    const { options, caller = thisProcess(), lock } = request;
+    checkOptions(options, caller);
+    for (const { source } of options.volumes) await checkVolumeSource(source);
+    const runDirectory = await RunDirectory.open(request.runDirectory);
+    const runc = new Runc(await findRunc(caller.environment['PATH']), runDirectory.runcRoot);
+    const claimed = await runDirectory.claim('containers', {
+      name: options.name,
+      ...(lock !== undefined && { lock }),
+      cleanUp: (path, id) => removeContainer(runc, runDirectory, path, id),
+    });
+    const container = new PreparedContainer(runc, claimed, runDirectory);
+    try {
+      const mountpoint = join(claimed.path, 'image');
+      await mkdir(mountpoint);
+      const image = await request.mountImage(mountpoint, signal);
+      container.#image = image;
+      signal.throwIfAborted();
+      const rootfs = await mountOverlay(claimed.path, mountpoint);
+      await writeBundle(claimed, { rootfs, image: mountpoint, config: image.config }, options, caller);
+      return container;
+    } catch (error) {
+      await container.remove();
+      throw error;
+    }
+  }
+
+  get id(): string {
+    return this.#claimed.id;
+  }
+
+  /** The bundle. */
+  get directory(): string {
+    return this.#claimed.path;
+  }
+
+  /** Kills what still runs, and removes everything. */
+  async remove(): Promise<void> {
+    await removeContainer(this.runc, this.#runDirectory, this.directory, this.id, this.#image);
+    await this.#claimed.remove();
   }
 }
 
@@ -83,36 +155,24 @@ export async function removeDeadContainers(
   });
 }
 
-async function runIn(
-  directory: ClaimedDirectory,
-  runDirectory: RunDirectory,
-  runc: Runc,
-  relay: SignalRelay,
-  request: RunRequest,
-): Promise<number> {
-  let image: MountedImage | undefined;
-  try {
-    const mountpoint = join(directory.path, 'image');
-    await mkdir(mountpoint);
-    image = await request.mountImage(mountpoint, relay.starting);
-    relay.starting.throwIfAborted();
-    const rootfs = await mountOverlay(directory.path, mountpoint);
-    await writeBundle(directory, { rootfs, image: mountpoint, config: image.config }, request.options);
-    relay.starting.throwIfAborted();
-    const container = runc.start(directory.id, directory.path, request.options);
-    relay.passTo(container);
-    const exitCode = await container.exitCode();
-    return relay.exitCode ?? exitCode;
-  } finally {
-    await removeContainer(runc, runDirectory, directory.path, directory.id, image);
-    await directory.remove();
-  }
+/** Removes a container that another process has run, or was to run, and that nobody runs any more. */
+export async function removePreparedContainer(
+  directory: string,
+  id: string,
+  unmount: (directory: string) => Promise<void>,
+): Promise<void> {
+  const runDirectory = await RunDirectory.open(directory);
+  const path = join(runDirectory.path, 'containers', id);
+  const runc = new Runc(await findRunc(), runDirectory.runcRoot);
+  await removeContainer(runc, runDirectory, path, id, { unmount: () => unmount(path) });
+  await new ClaimedDirectory(id, path).remove();
 }
 
 async function writeBundle(
   directory: ClaimedDirectory,
   mounts: { rootfs: string; image: string; config: ProcessConfig },
   options: RunOptions,
+  caller: RunCaller,
 ): Promise<void> {
   const { config } = mounts;
   const shortID = directory.id.slice(0, 12);
@@ -125,11 +185,11 @@ async function writeBundle(
     hostname: name,
     rootfs: mounts.rootfs,
     networkFiles: await writeNetworkFiles(directory.path, { network: options.network, hostname: name }),
-    hostEnvironment: process.env,
-    openFiles: await hardOpenFiles(),
+    hostEnvironment: caller.environment,
+    openFiles: caller.openFiles,
     unifiedCgroups: existsSync('/sys/fs/cgroup/cgroup.controllers'),
     seccomp: seccompProfile(process.arch),
-    consoleSize: options.terminal ? terminalSize() : undefined,
+    consoleSize: options.terminal ? caller.consoleSize : undefined,
   });
   await checkExecutable(mounts.image, spec.process.args[0] ?? '', {
     path: valueOf(spec.process.env, 'PATH') ?? '',
@@ -160,7 +220,7 @@ async function removeContainer(
   await unmountPoint(join(path, 'image'));
 }
 
-function checkOptions(options: RunOptions): void {
+function checkOptions(options: RunOptions, { terminals }: RunCaller): void {
   if (process.getuid?.() !== 0) {
     throw new RuntimeError(
       'NOT_ROOT',
@@ -173,8 +233,7 @@ function checkOptions(options: RunOptions): void {
       `--name ${JSON.stringify(options.name)}: a letter or digit, then up to 127 of a-z A-Z 0-9 _ . -`,
     );
   }
-  const terminals = options.interactive ? [0] : [0, 1, 2];
-  if (options.terminal && !terminals.some((fd) => isatty(fd))) {
+  if (options.terminal && !(options.interactive ? terminals[0] : terminals.some((is) => is))) {
     throw new RuntimeError('NO_TERMINAL', 'the input device is not a TTY: leave out -t');
   }
 }
@@ -193,13 +252,18 @@ async function checkVolumeSource(source: string): Promise<void> {
   }
 }
 
-function terminalSize(): { height: number; width: number } | undefined {
+function thisProcess(): RunCaller {
   const { isTTY, rows, columns } = process.stdout;
-  return isTTY ? { height: rows, width: columns } : undefined;
+  return {
+    environment: process.env,
+    openFiles: hardOpenFiles(),
+    terminals: [isatty(0), isatty(1), isatty(2)],
+    ...(isTTY && { consoleSize: { height: rows, width: columns } }),
+  };
 }
 
-async function hardOpenFiles(): Promise<number> {
-  const limits = await readFile('/proc/self/limits', 'utf8');
+function hardOpenFiles(): number {
+  const limits = readFileSync('/proc/self/limits', 'utf8');
   const hard = Number(/^Max open files\s+\S+\s+(\d+)/m.exec(limits)?.[1]);
   return Number.isSafeInteger(hard) ? hard : 524_288;
 }

@@ -4,13 +4,14 @@
  *   RUN/lock                    held while a directory is claimed or leftovers are looked for
  *   RUN/containers/ID/          bundle of one container; `lock` in it is held as long as its `orca run` lives
  *   RUN/mounts/ID/              state of one background mount; `lock` in it is held by the process that serves it
+ *   RUN/launch/RANDOM           lock of a container in the making, held by the launcher that asks the daemon for it
  *   RUN/log/ID.log              what the process of a background mount logs
  *   RUN/runc/                   runc's own state (`runc --root`)
  *
  * A directory whose lock nobody holds belongs to a process that was killed: it is litter.
  */
 import { randomBytes } from 'node:crypto';
-import { type FileHandle, mkdir, open, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { type FileHandle, mkdir, open, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { addon } from '../native/addon.js';
@@ -22,6 +23,9 @@ const LOCK = 'lock';
 /** How long another process may hold RUN/lock before we give up: it does little more than list a directory. */
 const LOCK_TIMEOUT_MS = 30_000;
 const LOCK_POLL_MS = 20;
+
+/** A launcher locks the file as soon as it has made it. */
+const LAUNCH_MS = 60_000;
 
 /** A handle that is collected as garbage is closed. */
 const heldToTheEnd: FileHandle[] = [];
@@ -35,9 +39,10 @@ interface Owner {
 export class ClaimedDirectory {
   readonly id: string;
   readonly path: string;
-  readonly #lock: FileHandle;
+  readonly #lock: FileHandle | undefined;
 
-  constructor(id: string, path: string, lock: FileHandle) {
+  /** Without `lock` another process holds that. */
+  constructor(id: string, path: string, lock?: FileHandle) {
     this.id = id;
     this.path = path;
     this.#lock = lock;
@@ -46,12 +51,12 @@ export class ClaimedDirectory {
   /** Removes the directory (nothing may be mounted below it any more) and gives up the lock. */
   async remove(): Promise<void> {
     await this.#removeFiles();
-    await this.#lock.close();
+    await this.#lock?.close();
   }
 
   /** Removes the directory; the lock is held until the process has ended, for those who wait for that. */
   async removeAndEnd(): Promise<void> {
-    heldToTheEnd.push(this.#lock);
+    if (this.#lock !== undefined) heldToTheEnd.push(this.#lock);
     await this.#removeFiles();
   }
 
@@ -79,7 +84,7 @@ export class RunDirectory {
       throw new RuntimeError('RUN_DIRECTORY', `--run-dir ${path}: a path without : , and \\ is needed`);
     }
     try {
-      for (const folder of ['containers', 'mounts', 'log', 'runc']) {
+      for (const folder of ['containers', 'mounts', 'launch', 'log', 'runc']) {
         await mkdir(join(path, folder), { recursive: true, mode: 0o700 });
       }
     } catch (cause) {
@@ -104,6 +109,8 @@ export class RunDirectory {
     options: {
       id?: string;
       name?: string | undefined;
+      /** A file on which another process holds the lock. */
+      lock?: string;
       cleanUp: (directory: string, id: string) => Promise<void>;
     },
   ): Promise<ClaimedDirectory> {
@@ -121,12 +128,24 @@ export class RunDirectory {
       const id = options.id ?? randomBytes(32).toString('hex');
       const path = join(this.path, folder, id);
       await mkdir(path, { mode: 0o700 });
-      const lock = await open(join(path, LOCK), 'wx', 0o600);
-      addon.tryLock(lock.fd, 'exclusive');
+      const lock =
+        options.lock === undefined ? await newLock(path) : await rename(options.lock, join(path, LOCK));
       await writeFile(join(path, 'owner.json'), JSON.stringify({ name: options.name } satisfies Owner));
-      return new ClaimedDirectory(id, path, lock);
+      return new ClaimedDirectory(id, path, lock ?? undefined);
     } finally {
       await unlock();
+    }
+  }
+
+  /** Removes the locks of launchers that were killed before the daemon took them. */
+  async clearLaunches(): Promise<void> {
+    for (const name of await readdir(join(this.path, 'launch'))) {
+      const path = join(this.path, 'launch', name);
+      const lock = await openLock(path);
+      if (lock === undefined) continue;
+      const isOld = Date.now() - (await lock.stat()).mtimeMs > LAUNCH_MS;
+      if (isOld && addon.tryLock(lock.fd, 'exclusive')) await rm(path, { force: true });
+      await lock.close();
     }
   }
 
@@ -181,6 +200,12 @@ export class RunDirectory {
     }
     return () => handle.close();
   }
+}
+
+async function newLock(directory: string): Promise<FileHandle> {
+  const lock = await open(join(directory, LOCK), 'wx', 0o600);
+  addon.tryLock(lock.fd, 'exclusive');
+  return lock;
 }
 
 async function openLock(path: string): Promise<FileHandle | undefined> {

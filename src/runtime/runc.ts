@@ -34,22 +34,22 @@ export class Runc {
    * Ctrl-C reaches the container once, through us.
    */
   start(id: string, bundle: string, options: { terminal: boolean; interactive: boolean }): RuncProcess {
-    const log = join(bundle, 'runc.log');
-    const pidFile = join(bundle, 'pid');
-    const child = spawn(
-      this.#binary,
-      [
-        ...['--root', this.#root, '--log', log, '--log-format', 'json'],
-        ...['run', '--bundle', bundle, '--pid-file', pidFile, id],
-      ],
-      {
-        cwd: bundle,
-        env: { PATH: process.env['PATH'] },
-        stdio: [options.interactive ? 'inherit' : 'ignore', 'inherit', 'inherit'],
-        detached: !options.terminal,
-      },
-    );
-    return new RuncProcess(child, pidFile, log);
+    const [file = '', ...args] = this.command(id, bundle);
+    const child = spawn(file, args, {
+      cwd: bundle,
+      env: { PATH: process.env['PATH'] },
+      stdio: [options.interactive ? 'inherit' : 'ignore', 'inherit', 'inherit'],
+      detached: !options.terminal,
+    });
+    return new RuncProcess(child, bundle);
+  }
+
+  /** Program and arguments of `runc run`, to be started as `start` does. */
+  command(id: string, bundle: string): string[] {
+    return [
+      ...[this.#binary, '--root', this.#root, '--log', logOf(bundle), '--log-format', 'json'],
+      ...['run', '--bundle', bundle, '--pid-file', pidFileOf(bundle), id],
+    ];
   }
 
   /** Kills and removes a container; none of that name is no error. */
@@ -61,27 +61,23 @@ export class Runc {
 
 export class RuncProcess {
   readonly #child: ChildProcess;
-  readonly #pidFile: string;
-  readonly #log: string;
+  readonly #bundle: string;
   readonly #exited: Promise<number>;
 
-  constructor(child: ChildProcess, pidFile: string, log: string) {
+  constructor(child: ChildProcess, bundle: string) {
     this.#child = child;
-    this.#pidFile = pidFile;
-    this.#log = log;
+    this.#bundle = bundle;
     this.#exited = new Promise((resolve, reject) => {
       child.on('error', reject);
       child.on('exit', (code, signal) => resolve(code ?? signalStatus(signal ?? 'SIGKILL')));
     });
   }
 
-  /** Exit code of the container, 128 + n after a signal. RUNC_FAILED when there was no container. */
+  /** Exit code of the container, 128 + n after a signal. Throws what checkStarted throws. */
   async exitCode(): Promise<number> {
     const code = await this.#exited;
-    if (code === 0) return 0;
-    const failure = await this.#failure();
-    if (failure === undefined) return code;
-    throw new RuntimeError(failureCode(failure), `runc could not start the container: ${failure}`);
+    if (code !== 0) await checkStarted(this.#bundle);
+    return code;
   }
 
   signal(signal: NodeJS.Signals): void {
@@ -91,24 +87,34 @@ export class RuncProcess {
   /** Pid, on the host, of the container's first process; undefined before it is made. */
   async initPid(): Promise<number | undefined> {
     try {
-      const pid = Number(await readFile(this.#pidFile, 'utf8'));
+      const pid = Number(await readFile(pidFileOf(this.#bundle), 'utf8'));
       return Number.isSafeInteger(pid) && pid > 1 ? pid : undefined;
     } catch {
       return undefined;
     }
   }
+}
 
-  /** What runc logged as an error; after the container has started it logs none. */
-  async #failure(): Promise<string | undefined> {
-    let failure: string | undefined;
-    for (const line of (await readFile(this.#log, 'utf8').catch(() => '')).split('\n')) {
-      try {
-        const record = JSON.parse(line) as { level?: string; msg?: string };
-        if (record.level === 'error' || record.level === 'fatal') failure = record.msg ?? '';
-      } catch {}
-    }
-    return failure;
+/** Throws a RuntimeError, RUNC_FAILED for one, when runc, which has ended with a failure, never had a container. */
+export async function checkStarted(bundle: string): Promise<void> {
+  // After the container has started it logs no error.
+  let failure: string | undefined;
+  for (const line of (await readFile(logOf(bundle), 'utf8').catch(() => '')).split('\n')) {
+    try {
+      const record = JSON.parse(line) as { level?: string; msg?: string };
+      if (record.level === 'error' || record.level === 'fatal') failure = record.msg ?? '';
+    } catch {}
   }
+  if (failure !== undefined)
+    throw new RuntimeError(failureCode(failure), `runc could not start the container: ${failure}`);
+}
+
+function logOf(bundle: string): string {
+  return join(bundle, 'runc.log');
+}
+
+function pidFileOf(bundle: string): string {
+  return join(bundle, 'pid');
 }
 
 function failureCode(message: string): string {

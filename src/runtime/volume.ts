@@ -11,10 +11,10 @@ export interface Volume {
 }
 
 /**
- * Relative sources are relative to the current directory and start with a dot, since a bare name is a named volume
+ * Relative sources are relative to `directory` and start with a dot, since a bare name is a named volume
  * to Docker, which Orca does not have. Throws INVALID_OPTION. Whether the source exists is checked by the caller.
  */
-export function parseVolume(text: string): Volume {
+export function parseVolume(text: string, directory = process.cwd()): Volume {
   const [source = '', destination = '', mode = 'rw', ...rest] = text.split(':');
   const fail = (why: string) => new RuntimeError('INVALID_OPTION', `-v ${text}: ${why}`);
   if (rest.length > 0 || destination === '') throw fail('write SRC:DST or SRC:DST:ro');
@@ -24,5 +24,5 @@ export function parseVolume(text: string): Volume {
   if (!destination.startsWith('/')) throw fail('the path in the container must be absolute');
   const normal = posix.resolve(destination);
   if (normal === '/') throw fail('the path in the container must not be /');
-  return { source: resolve(source), destination: normal, readOnly: mode === 'ro' };
+  return { source: resolve(directory, source), destination: normal, readOnly: mode === 'ro' };
 }
