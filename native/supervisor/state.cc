@@ -19,6 +19,8 @@ constexpr size_t kMaxPassed = 253;
 constexpr size_t kMaxStored = 4096;
 constexpr size_t kMaxMessage = 16 << 10;
 constexpr int kFirstListenFd = 3;
+/// The name of the listening control socket.
+constexpr const char* kControl = "control";
 
 sockaddr_un addressOf(const std::string& path) {
   sockaddr_un address{};
@@ -71,8 +73,24 @@ void State::forget(const std::string& name) {
   std::erase_if(stored, [&](const auto& entry) { return entry.first == name; });
 }
 
+void State::inherit() {
+  const char* variable = getenv("ORCA_KEPT");
+  std::string_view text = variable == nullptr ? "" : variable;
+  while (!text.empty()) {
+    const std::string part(text.substr(0, text.find(':')));
+    text.remove_prefix(std::min(part.size() + 1, text.size()));
+    const size_t equals = part.find('=');
+    const int fd = atoi(part.c_str());
+    if (equals == std::string::npos || fd < kFirstListenFd || fcntl(fd, F_SETFD, FD_CLOEXEC) < 0) continue;
+    std::string name = part.substr(equals + 1);
+    if (name == kControl) control = Descriptor(fd);
+    else if (isName(name) && stored.size() < kMaxStored) stored.emplace_back(std::move(name), Descriptor(fd));
+  }
+  unsetenv("ORCA_KEPT");
+}
+
 void State::execute(const std::string& notifyName) {
-  std::string names = "control";
+  std::string names = kControl;
   std::vector<int> descriptors{control.get()};
   for (const auto& [name, descriptor] : stored) {
     names += ":" + name;
@@ -88,6 +106,7 @@ void State::execute(const std::string& notifyName) {
   setenv("LISTEN_FDNAMES", names.c_str(), 1);
   setenv("LISTEN_PID", std::to_string(getpid()).c_str(), 1);
   setenv("NOTIFY_SOCKET", notifyName.c_str(), 1);
+  setenv("ORCA_CONTROL", path.c_str(), 1);
   setenv("ORCA_SUPERVISOR", std::to_string(getppid()).c_str(), 1);
   std::vector<char*> arguments;
   for (auto& argument : command) arguments.push_back(argument.data());

@@ -27,6 +27,8 @@ struct Message {
 };
 
 struct State {
+  /// Of the control socket.
+  std::string path;
   std::vector<std::string> command;
   Descriptor control;
   std::vector<std::pair<std::string, Descriptor>> stored;
@@ -34,6 +36,8 @@ struct State {
   /// Keeps the descriptors of a message that has FDSTORE=1.
   void store(Message message);
   void forget(const std::string& name);
+  /// Takes what a daemon without a supervisor left us, as ORCA_KEPT=FD=NAME:FD=NAME, out of the environment.
+  void inherit();
   bool empty() const { return stored.empty(); }
   size_t mounts() const { return stored.size(); }
   /// In the child: becomes the daemon, with everything that is kept as its descriptors from 3 on. Returns on failure.

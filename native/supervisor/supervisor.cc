@@ -43,7 +43,8 @@ class Supervisor {
         notify_(std::move(notify)),
         notifyName_(std::move(notifyName)),
         signals_(std::move(signals)),
-        inherited_(inherited) {}
+        inherited_(inherited),
+        everReady_(!state_.empty()) {}
 
   /// Returns the exit code.
   int run() {
@@ -159,9 +160,10 @@ class Supervisor {
   std::string notifyName_;
   Descriptor signals_;
   sigset_t inherited_;
+  /// What works already may be tried again and again.
+  bool everReady_;
   pid_t daemon_ = 0;
   bool ready_ = false;
-  bool everReady_ = false;
   bool ended_ = false;
   int failures_ = 0;
   int pause_ = -1;
@@ -177,16 +179,19 @@ int supervise(int count, char** arguments) {
   if (count < 5 || std::string(arguments[1]) != "--socket" || std::string(arguments[3]) != "--") return usage();
   const std::string path = arguments[2];
   State state;
+  state.path = path;
   state.command.assign(arguments + 4, arguments + count);
 
-  // One supervisor for a socket; the lock ends with us. A daemon that outlived another supervisor still answers.
+  // One supervisor for a socket; the lock ends with us. A daemon that outlived another supervisor still answers, unless
+  // it is that daemon which has started us and is about to end.
+  state.inherit();
   const Descriptor lock(open((path + ".lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
   if (!lock) return perror(("orca-supervisor: " + path + ".lock").c_str()), 1;
-  if (flock(lock.get(), LOCK_EX | LOCK_NB) < 0 || answers(path)) {
+  if (flock(lock.get(), LOCK_EX | LOCK_NB) < 0 || (!state.control && answers(path))) {
     fprintf(stderr, "orca-supervisor: a daemon answers at %s already\n", path.c_str());
     return kExitTaken;
   }
-  state.control = listenAt(path);
+  if (!state.control) state.control = listenAt(path);
   if (!state.control) return perror(("orca-supervisor: " + path).c_str()), 1;
   std::string notifyName;
   Descriptor notify = openNotifySocket(notifyName);

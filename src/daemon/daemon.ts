@@ -1,5 +1,7 @@
 /** The host daemon: what it consists of, how it begins with what the last one left, and how it ends. */
 
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { BlockCache } from '../cache/block-cache.js';
@@ -14,6 +16,7 @@ import { CONTROL, type Descriptor, DescriptorStore, keepOverExec } from './descr
 import { Images } from './images.js';
 import { Mounts } from './mounts.js';
 import { fileTree } from './order.js';
+import { supervisorOf } from './start.js';
 import { StateFile } from './state-file.js';
 
 const version = packageVersion();
@@ -30,7 +33,7 @@ const LOCK_MS = 5000;
 /** Between two looks for containers that nobody runs any more. */
 const CONTAINERS_MS = 2000;
 /** Between two looks whether the supervisor is there. */
-const SUPERVISOR_MS = 2000;
+const SUPERVISOR_MS = 500;
 /** Time for the answer to whoever asked for the end. */
 const FAREWELL_MS = 20;
 
@@ -149,12 +152,11 @@ export class Daemon {
   }
 
   #become(command: readonly string[]): void {
-    const control: Descriptor[] = this.#control === undefined ? [] : [{ name: CONTROL, fd: this.#control }];
     try {
       this.store.barrier();
       execute(command[0] ?? '', command, {
         ...process.env,
-        ORCA_KEPT: keepOverExec([...control, ...this.mounts.descriptors()]),
+        ORCA_KEPT: keepOverExec(this.#kept()),
         ORCA_COMMAND: JSON.stringify(command),
         ...this.store.environment,
       });
@@ -196,19 +198,47 @@ export class Daemon {
     again();
   }
 
-  /** Tells, once, that the supervisor which started this process has gone; systemd is never gone. */
+  /**
+   * When the supervisor that started this process has gone, gives everything to a new one, whose daemon goes on;
+   * systemd is never gone.
+   */
   watchSupervisor(): void {
     const { ORCA_SUPERVISOR } = process.env;
     if (ORCA_SUPERVISOR === undefined) return;
     const timer = setInterval(() => {
-      if (process.ppid === Number(ORCA_SUPERVISOR)) return;
+      if (process.ppid === Number(ORCA_SUPERVISOR) || this.#ending) return;
       clearInterval(timer);
       this.#abandoned = true;
-      log.error(
-        'the supervisor has gone: a crash of the daemon would end its mounts; when nothing is mounted, orca daemon --stop and start it again',
-      );
+      log.warn('the supervisor has gone: starting another one');
+      void this.#handOver().catch((error: Error) => {
+        this.#ending = false;
+        log.error('there is no supervisor: a crash of the daemon would end its mounts', { error });
+      });
     }, SUPERVISOR_MS);
     timer.unref();
+  }
+
+  async #handOver(): Promise<void> {
+    this.#ending = true;
+    await Promise.all([this.mounts.settled(), this.mounts.saveProfiles()]);
+    const [program = '', ...args] = supervisorOf(process.env['ORCA_CONTROL'] ?? '', [
+      process.execPath,
+      ...process.execArgv,
+      ...process.argv.slice(1),
+    ]);
+    const supervisor = spawn(program, args, {
+      detached: true,
+      stdio: ['ignore', 'inherit', 'inherit'],
+      env: { ...process.env, ORCA_KEPT: keepOverExec(this.#kept()) },
+    });
+    await once(supervisor, 'spawn');
+    exitAtOnce(0);
+  }
+
+  /** The descriptors that a successor needs. */
+  #kept(): Descriptor[] {
+    const control: Descriptor[] = this.#control === undefined ? [] : [{ name: CONTROL, fd: this.#control }];
+    return [...control, ...this.mounts.descriptors()];
   }
 
   /** Never through the addon's cleanup, which would answer the READs of mounts that go on. */

@@ -25,6 +25,8 @@ import type { MountRecord, StateFile } from './state-file.js';
 
 /** Descriptors of mounts are stored under this and the mount's id. */
 const PREFIX = 'mount-';
+/** After umount(2) the kernel ends a mount at once, unless a copy of it is in another mount namespace. */
+const ELSEWHERE_MS = 2000;
 /** Before an adoption that failed is tried again, in milliseconds. */
 const LATER = 1000;
 
@@ -76,6 +78,11 @@ export class Mounts {
   /** The mount at a path; undefined when it is none of ours. */
   at(mountpoint: string): ServedMount | undefined {
     return [...this.#served.values()].find(({ record }) => record.mountpoint === mountpoint);
+  }
+
+  /** Resolves when nothing is being mounted. */
+  async settled(): Promise<void> {
+    await Promise.allSettled(this.#starting.values());
   }
 
   async ended(): Promise<void> {
@@ -178,17 +185,26 @@ export class Mounts {
     await this.#starting.get(id)?.catch(() => undefined);
     const { mount } = this.get(id);
     try {
-      await mount.unmount({ lazy });
+      mount.detach({ lazy });
     } catch (error) {
       if (!force || !(error instanceof MountError) || error.code !== 'BUSY') throw error;
       this.#log.warn(`${mount.mountpoint} is still in use, and what uses it gets errors from now on`);
-      await mount.unmount({ lazy: true });
-      // As long as anybody holds the descriptor, the kernel waits for answers.
-      this.#store.forget(`${PREFIX}${id}`);
-      this.#store.barrier();
-      await mount.close();
+      mount.detach({ lazy: true });
+      return await this.#end(id, mount);
     }
-    if (!lazy) await mount.ended;
+    if (lazy || (await isSettledWithin(mount.ended, ELSEWHERE_MS))) return;
+    const elsewhere = `${mount.mountpoint} is unmounted, and lives on in another mount namespace`;
+    if (!force) return this.#log.warn(`${elsewhere} until that ends`);
+    this.#log.warn(`${elsewhere}, which gets errors from now on`);
+    await this.#end(id, mount);
+  }
+
+  /** Ends a session that somebody still uses. */
+  async #end(id: string, mount: Mount): Promise<void> {
+    // As long as anybody holds the descriptor, the kernel waits for answers.
+    this.#store.forget(`${PREFIX}${id}`);
+    this.#store.barrier();
+    await mount.close();
   }
 
   /** Goes on with what an earlier daemon left, all mounts at once, and clears away what cannot go on. */
@@ -302,4 +318,16 @@ export class Mounts {
 export async function removeDead(mountpoint: string): Promise<void> {
   if ((await mountAt(mountpoint))?.type !== ORCA_TYPE || !(await isDead(mountpoint))) return;
   addon.umount(mountpoint, MNT_DETACH);
+}
+
+async function isSettledWithin(promise: Promise<unknown>, milliseconds: number): Promise<boolean> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<boolean>((resolve) => {
+    timer = setTimeout(() => resolve(false), milliseconds);
+  });
+  try {
+    return await Promise.race([promise.then(() => true), late]);
+  } finally {
+    clearTimeout(timer);
+  }
 }

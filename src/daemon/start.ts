@@ -44,9 +44,7 @@ export function daemonCommand(options: DaemonCommandOptions): string[] {
 
 /** Program and arguments of the supervisor. Makes the directories that it needs. Throws NO_START. */
 export function supervisorCommand(options: DaemonCommandOptions): string[] {
-  const supervisor = packageFile('native/build/orca-supervisor');
-  if (!existsSync(supervisor))
-    throw new DaemonError('NO_START', `${supervisor} is missing: build it with npm install`);
+  const command = supervisorOf(options.socket, daemonCommand(options));
   if (Buffer.byteLength(options.socket) > MAX_SOCKET_PATH) {
     throw new DaemonError(
       'NO_START',
@@ -57,7 +55,15 @@ export function supervisorCommand(options: DaemonCommandOptions): string[] {
   for (const path of [dirname(options.socket), ...folders]) {
     mkdirSync(path, { recursive: true, mode: 0o700 });
   }
-  return [supervisor, '--socket', options.socket, '--', ...daemonCommand(options)];
+  return command;
+}
+
+/** Program and arguments of a supervisor that starts `daemon`. Throws NO_START. */
+export function supervisorOf(socket: string, daemon: readonly string[]): string[] {
+  const supervisor = packageFile('native/build/orca-supervisor');
+  if (!existsSync(supervisor))
+    throw new DaemonError('NO_START', `${supervisor} is missing: build it with npm install`);
+  return [supervisor, '--socket', socket, '--', ...daemon];
 }
 
 /**

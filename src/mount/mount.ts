@@ -296,9 +296,14 @@ export class Mount {
    * any more. Throws MountError BUSY.
    */
   async unmount(options: { lazy?: boolean } = {}): Promise<void> {
+    this.detach(options);
+    if (!options.lazy) await this.ended;
+  }
+
+  /** The same without waiting: a copy in another mount namespace keeps it alive. Throws MountError BUSY. */
+  detach(options: { lazy?: boolean } = {}): void {
     this.#session.stopPreload();
     detach(this.mountpoint, options.lazy ?? false);
-    if (!options.lazy) await this.ended;
   }
 
   /** Ends the session whatever uses it: readers get an error from now on. The mount point has to be unmounted. */

@@ -1,4 +1,4 @@
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -64,21 +64,45 @@ test('images are pinned, pruned and removed, but never under a mount, not even a
   t.deepEqual(await readFile(join(mountpoint, 'file')), content('up:1', 200_000));
 });
 
-test('a daemon whose supervisor was killed serves on and says so; started again, it has one', async (t) => {
+test('a daemon whose supervisor was killed gets another one, and its mounts go on', async (t) => {
   const fixture = await DaemonFixture.open(t);
   await addImage(fixture.store, 'app:1', [FILES]);
-  await fixture.start();
+  const before = await fixture.start();
   const { mountpoint } = await fixture.mount('app:1', 'one');
-  t.true((await fixture.answer()).supervised);
   fixture.supervisor.kill('SIGKILL');
   await once(fixture.supervisor, 'exit');
-  while ((await fixture.answer()).supervised) await sleep(50);
-  t.regex(fixture.log, /the supervisor has gone/);
   t.deepEqual(await readFile(join(mountpoint, 'bin/tool')), FILES['bin/tool']);
+  while ((await fixture.answer()).startedAt === before.startedAt) await sleep(20);
+  const after = await fixture.answer();
+  t.deepEqual([after.supervised, after.mounts], [true, 1]);
+  t.regex(fixture.log, /the supervisor has gone: starting another one/);
+  await fixture.killDaemon();
+  t.deepEqual(await readFile(join(mountpoint, 'etc/conf')), FILES['etc/conf']);
+  t.is((await fixture.answer()).mounts, 1);
   await fixture.client.removeMount('one');
   await fixture.client.shutDown();
   while ((await fixture.client.ping()) !== undefined) await sleep(5);
   t.true((await fixture.start()).supervised);
+});
+
+test('a mount that another mount namespace has a copy of is removed at once all the same', async (t) => {
+  const fixture = await DaemonFixture.open(t);
+  await addImage(fixture.store, 'app:1', [FILES]);
+  await fixture.start();
+  const mounts = [await fixture.mount('app:1', 'kept'), await fixture.mount('app:1', 'forced')];
+  const apart = spawn('unshare', ['--mount', '--propagation', 'private', 'sh', '-c', 'echo up; exec cat'], {
+    stdio: ['pipe', 'pipe', 'inherit'],
+  });
+  t.teardown(() => apart.kill('SIGKILL'));
+  await once(apart.stdout, 'data');
+  await fixture.client.removeMount('kept');
+  await fixture.client.removeMount('forced', { force: true });
+  t.deepEqual(await fixture.mounted(), []);
+  const inside = (path: string) => `/proc/${apart.pid}/root${path}`;
+  const readings = mounts.map(({ mountpoint }) => readFile(join(inside(mountpoint), 'bin/tool')));
+  const [kept, forced] = await Promise.allSettled(readings);
+  t.deepEqual(kept, { status: 'fulfilled', value: FILES['bin/tool'] });
+  t.is(forced?.status, 'rejected');
 });
 
 test('what cannot be mounted is told with its code and leaves nothing', async (t) => {
@@ -161,9 +185,10 @@ test('mounts whose supervisor was killed too are cleared away at the next start'
   const { pid } = await fixture.start();
   await fixture.mount('app:1');
   const ended = once(fixture.supervisor, 'exit');
+  // It would start another supervisor.
+  process.kill(pid, 'SIGSTOP');
   fixture.supervisor.kill('SIGKILL');
   await ended;
-  t.deepEqual(await readFile(join(fixture.directory, 'mnt/mount-0/etc/conf')), FILES['etc/conf']);
   process.kill(pid, 'SIGKILL');
   const error = await t.throwsAsync(readFile(join(fixture.directory, 'mnt/mount-0/bin/tool')));
   t.regex(error.message, /ENOTCONN|ECONNABORTED/);
