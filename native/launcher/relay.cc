@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -47,6 +48,8 @@ bool isDefault(pid_t pid, int signal) {
 
 [[noreturn]] void become(const Foreground& container, const Signals& signals) {
   signals.restore();
+  // A launcher that is killed takes runc with it; what the daemon then removes must not be in the making.
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
   // With a terminal it stays in our process group, where it may read it; without, Ctrl-C is to reach it through us.
   if (!container.withTerminal) setsid();
   if (!container.withStdin) {
