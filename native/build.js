@@ -6,7 +6,7 @@ import { spawn, spawnSync } from 'node:child_process';
 import { mkdirSync, readdirSync, readFileSync, renameSync, statSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { availableParallelism } from 'node:os';
-import { dirname, join, relative } from 'node:path';
+import { dirname, isAbsolute, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { include_dir as nodeApiHeaders } from 'node-api-headers';
 
@@ -77,18 +77,27 @@ if (stale.length > 0 || modified(output) === 0) {
 await buildProgram('supervisor', 'orca-supervisor', []);
 const manifest = join(here, '../package.json');
 const { version } = JSON.parse(readFileSync(manifest, 'utf8'));
-await buildProgram('launcher', 'orca', [`-DORCA_VERSION="${version}"`], modified(manifest));
+// To load shared libraries takes longer than all else that the launcher does.
+const isStatic = ['libc.a', 'libstdc++.a', 'rcrt1.o'].every((name) => isAbsolute(libraryFile(name)));
+const linking = isStatic ? ['-static-pie'] : [];
+await buildProgram('launcher', 'orca', [`-DORCA_VERSION="${version}"`, ...linking], modified(manifest));
 
-async function buildProgram(folder, name, definitions, newest = 0) {
+/** Its path, or the name alone where the compiler has none. */
+function libraryFile(name) {
+  return spawnSync(compiler, [`-print-file-name=${name}`], { encoding: 'utf8' }).stdout.trim();
+}
+
+async function buildProgram(folder, name, options, newest = 0) {
   const program = join(build, name);
   const parts = filesOf(join(here, folder), /\.(cc|h)$/);
   if (modified(program) >= Math.max(newestHeader, newestOf(parts), newest)) return;
   const own = flags.filter(
     (flag) => flag !== '-fPIC' && !flag.includes('NAPI') && !flag.includes('NODE_ADDON'),
   );
-  const strict = ['-Wshadow', '-Wconversion', '-Wpedantic', '-fPIE', '-pie'];
+  const strict = ['-Wshadow', '-Wconversion', '-Wpedantic', '-fPIE'];
+  if (!options.includes('-static-pie')) strict.push('-pie');
   const sources = parts.filter((path) => path.endsWith('.cc'));
-  await run([...own, ...definitions, ...strict, ...sources, '-o', `${program}.new`]);
+  await run([...own, ...strict, ...options, ...sources, '-o', `${program}.new`]);
   renameSync(`${program}.new`, program);
 }
 

@@ -20,6 +20,8 @@ constexpr std::array kEnding{SIGINT, SIGTERM, SIGHUP, SIGQUIT};
 constexpr std::array kOthers{SIGUSR1, SIGUSR2, SIGWINCH, SIGCONT};
 /// This many signals that ask for the end bring it, whatever the container does with them.
 constexpr int kInsistence = 3;
+constexpr int kInitTries = 200;
+constexpr useconds_t kInitPause = 10'000;
 
 /// What the kernel or runc keeps in a small file; empty where there is none.
 std::string contentOf(const std::string& path) {
@@ -33,6 +35,18 @@ std::string contentOf(const std::string& path) {
 pid_t initOf(const Foreground& container) {
   const int pid = atoi(contentOf(container.directory + "/pid").c_str());
   return pid > 1 ? pid : 0;
+}
+
+/// The same, waiting for it as long as runc lives and is about to write it: a container runs a little before that.
+pid_t awaitInit(const Foreground& container, pid_t runc) {
+  pid_t init = initOf(container);
+  for (int tries = 0; init == 0 && tries < kInitTries; ++tries) {
+    siginfo_t ended{};
+    if (waitid(P_PID, static_cast<id_t>(runc), &ended, WEXITED | WNOHANG | WNOWAIT) != 0 || ended.si_pid != 0) break;
+    usleep(kInitPause);
+    init = initOf(container);
+  }
+  return init;
 }
 
 /// True when the process neither handles nor ignores the signal (proc_pid_status(5)).
@@ -110,7 +124,7 @@ int runInForeground(const Foreground& container, const Signals& signals) {
     }
     const bool ending = Signals::isEnding(signal);
     if (ending) ++asked;
-    const pid_t init = ending ? initOf(container) : 0;
+    const pid_t init = ending ? awaitInit(container, child) : 0;
     if (init != 0 && (asked >= kInsistence || isDefault(init, signal))) {
       if (killedBy == 0) killedBy = signal;
       kill(init, SIGKILL);

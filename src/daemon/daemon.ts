@@ -130,7 +130,7 @@ export class Daemon {
       throw new DaemonError('BUSY', `${size} mounts are there: unmount them first, or give --force`);
     }
     this.#ending = true;
-    await Promise.all(this.mounts.list().map(({ id }) => this.mounts.remove(id, { force: true })));
+    await this.mounts.removeAll();
     setTimeout(() => this.#exit(), FAREWELL_MS);
   }
 

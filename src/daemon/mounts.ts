@@ -65,12 +65,12 @@ export class Mounts {
   }
 
   all(): ServedMount[] {
-    return [...this.#served.values()].filter(({ mount }) => !mount.ending);
+    return [...this.#served.values()].filter(isListed);
   }
 
   get(id: string): ServedMount {
     const served = this.#served.get(id);
-    if (served === undefined || served.mount.ending)
+    if (served === undefined || !isListed(served))
       throw new DaemonError('NOT_FOUND', `there is no mount ${id}`);
     return served;
   }
@@ -97,7 +97,12 @@ export class Mounts {
     logger = this.#log,
   ): Promise<MountInfo> {
     const known = this.#served.get(id);
-    if (known !== undefined && !known.mount.ending) return known.info();
+    if (known !== undefined && isListed(known)) return known.info();
+    if (known?.record.isElsewhere)
+      throw new DaemonError(
+        'BUSY',
+        `the mount ${id} is still used in another mount namespace: give another id`,
+      );
     const starting = this.#starting.get(id) ?? this.#start(id, request, signal, logger);
     this.#starting.set(id, starting);
     try {
@@ -183,7 +188,7 @@ export class Mounts {
    */
   async remove(id: string, { lazy = false, force = false } = {}): Promise<void> {
     await this.#starting.get(id)?.catch(() => undefined);
-    const { mount } = this.get(id);
+    const { mount, record } = (force && this.#served.get(id)) || this.get(id);
     try {
       mount.detach({ lazy });
     } catch (error) {
@@ -194,7 +199,11 @@ export class Mounts {
     }
     if (lazy || (await isSettledWithin(mount.ended, ELSEWHERE_MS))) return;
     const elsewhere = `${mount.mountpoint} is unmounted, and lives on in another mount namespace`;
-    if (!force) return this.#log.warn(`${elsewhere} until that ends`);
+    if (!force) {
+      this.#log.warn(`${elsewhere} until that ends`);
+      record.isElsewhere = true;
+      return await this.#save();
+    }
     this.#log.warn(`${elsewhere}, which gets errors from now on`);
     await this.#end(id, mount);
   }
@@ -291,6 +300,11 @@ export class Mounts {
     await this.#save();
   }
 
+  /** Ends all of them, whoever uses them. */
+  async removeAll(): Promise<void> {
+    await Promise.all([...this.#served.keys()].map((id) => this.remove(id, { force: true })));
+  }
+
   /** Unmounts what can be unmounted; returns how many mounts are still in use. */
   async removeUnused(): Promise<number> {
     await Promise.all([...this.#served.keys()].map((id) => this.remove(id).catch(() => undefined)));
@@ -318,6 +332,11 @@ export class Mounts {
 export async function removeDead(mountpoint: string): Promise<void> {
   if ((await mountAt(mountpoint))?.type !== ORCA_TYPE || !(await isDead(mountpoint))) return;
   addon.umount(mountpoint, MNT_DETACH);
+}
+
+/** Neither over nor out of this file tree. */
+function isListed({ mount, record }: ServedMount): boolean {
+  return !mount.ending && !record.isElsewhere;
 }
 
 async function isSettledWithin(promise: Promise<unknown>, milliseconds: number): Promise<boolean> {

@@ -40,6 +40,8 @@ export interface MountRecord {
   createdAt: number;
   image?: ImageRecord;
   sources?: MountInfo['sources'];
+  /** Unmounted, and served as long as another mount namespace has a copy. */
+  isElsewhere?: boolean;
 }
 
 interface Content {

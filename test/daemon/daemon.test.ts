@@ -98,6 +98,7 @@ test('a mount that another mount namespace has a copy of is removed at once all 
   await fixture.client.removeMount('kept');
   await fixture.client.removeMount('forced', { force: true });
   t.deepEqual(await fixture.mounted(), []);
+  t.deepEqual(await fixture.client.mounts(), []);
   const inside = (path: string) => `/proc/${apart.pid}/root${path}`;
   const readings = mounts.map(({ mountpoint }) => readFile(join(inside(mountpoint), 'bin/tool')));
   const [kept, forced] = await Promise.allSettled(readings);

@@ -1,9 +1,10 @@
 /**
- * Readers of several mounts, while the daemon is killed again and again, replaced, and its share restarted. How often:
- * ORCA_KILLS (npm run soak:daemon); the seed: ORCA_SEED.
+ * Readers of several mounts, while the daemon is killed again and again, or replaced, or its supervisor killed, and
+ * the Samba server of its store killed and started again. The cache holds less than they read, so that the share is
+ * asked all the time. How often: ORCA_KILLS (npm run soak:daemon); the seed: ORCA_SEED.
  */
 import { constants } from 'node:fs';
-import { mkdir, open, writeFile } from 'node:fs/promises';
+import { mkdir, open, readFile, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import test from 'ava';
@@ -12,15 +13,26 @@ import { seeded } from '../cache/layer-fixture.js';
 import { DaemonFixture } from '../daemon/daemon-fixture.js';
 import { addImage, content } from '../source/store-fixture.js';
 import { MountReader, READER_KINDS } from './mount-readers.js';
+import { Samba } from './samba.js';
 
 const KILLS = Number(process.env['ORCA_KILLS'] ?? 5);
 const SEED = Number(process.env['ORCA_SEED'] ?? 20261124);
 const IMAGES = 3;
 const READERS = 10;
+/** Bytes, the least that a cache may have; the images have 119 MB. */
+const CACHE_SIZE = 64 << 20;
+/** What happens at the n-th of five. */
+const EVENTS = [
+  'kill',
+  'kill and restart of the share',
+  'kill',
+  'replacement',
+  'kill of the supervisor',
+] as const;
 /** Not from the page cache: the answer is the daemon's. */
 const DIRECT = constants.O_RDONLY | constants.O_DIRECT;
 
-test(`${READERS} readers notice nothing of ${KILLS} kills and replacements of the daemon`, async (t) => {
+test(`${READERS} readers notice nothing of ${KILLS} kills and replacements of daemon and share`, async (t) => {
   t.timeout(600_000);
   t.log(`seed ${SEED}`);
   const random = seeded(SEED);
@@ -29,16 +41,25 @@ test(`${READERS} readers notice nothing of ${KILLS} kills and replacements of th
     const files: Record<string, Buffer> = {};
     for (let file = 0; file < 12; file++) {
       const path = `d${file % 3}/f${file}`;
-      files[path] = content(`${image}/${path}`, 20_000 + file * 90_000);
+      files[path] = content(`${image}/${path}`, 20_000 + file * 600_000);
       const copy = join(fixture.directory, 'copy', String(image), path);
       await mkdir(dirname(copy), { recursive: true });
       await writeFile(copy, files[path]);
     }
     await addImage(fixture.store, `app:${image}`, [files], 131_072);
   }
-  await fixture.start();
+  const samba = await Samba.start({ shares: { store: { path: fixture.store } }, encryption: 'required' });
+  t.teardown(() => samba.stop());
+  const environment = { ORCA_SMB_USER: samba.username, ORCA_SMB_PASSWORD: samba.password };
+  await fixture.start({ cacheSize: CACHE_SIZE });
   const trees: string[] = [];
-  for (let image = 0; image < IMAGES; image++) trees.push((await fixture.mount(`app:${image}`)).mountpoint);
+  for (let image = 0; image < IMAGES; image++) {
+    const mountpoint = join(fixture.directory, 'mnt', String(image));
+    await mkdir(mountpoint, { recursive: true });
+    const order = { image: `app:${image}`, store: samba.url('store'), mountpoint, environment };
+    await fixture.client.createMount(`app-${image}`, order);
+    trees.push(mountpoint);
+  }
   const readers = Array.from({ length: READERS }, (_, i) => {
     const image = i % IMAGES;
     const kind = READER_KINDS[i % READER_KINDS.length] ?? 'walk';
@@ -49,22 +70,28 @@ test(`${READERS} readers notice nothing of ${KILLS} kills and replacements of th
       SEED + i,
     );
   });
-  const away: number[] = [];
+  const away = new Map<string, number[]>(EVENTS.map((event) => [event, []]));
   const adoptions: number[] = [];
   for (let kill = 0; kill < KILLS; kill++) {
     await sleep(100 + random() * 400);
     const before = await fixture.answer();
+    const event = EVENTS[kill % EVENTS.length] ?? 'kill';
     const began = performance.now();
-    if (kill % 5 === 4) {
+    let restarted: Promise<void> | undefined;
+    if (event === 'kill of the supervisor') {
+      process.kill(await parentOf(before.pid), 'SIGKILL');
+    } else if (event === 'replacement') {
       const place = { socket: fixture.client.socket, runDirectory: before.runDirectory, cache: before.cache };
-      await fixture.client.replace(daemonCommand(place));
+      await fixture.client.replace(daemonCommand({ ...place, cacheSize: CACHE_SIZE }));
     } else {
       process.kill(before.pid, 'SIGKILL');
+      if (event === 'kill and restart of the share') restarted = samba.restart();
     }
     const handle = await open(join(trees[kill % IMAGES] ?? '', 'd0/f0'), DIRECT);
     await handle.read(Buffer.alloc(4096), 0, 4096, 0);
     await handle.close();
-    away.push(performance.now() - began);
+    away.get(event)?.push(performance.now() - began);
+    await restarted;
     let after = await fixture.answer();
     for (; after.startedAt === before.startedAt; after = await fixture.answer()) await sleep(5);
     t.is(after.mounts, IMAGES);
@@ -80,12 +107,17 @@ test(`${READERS} readers notice nothing of ${KILLS} kills and replacements of th
     t.is(readsWaiting, 0);
   }
   t.log(`${counts.reduce((a, b) => a + b, 0)} comparisons by ${READERS} readers`);
-  t.log(
-    `kill to a read answered: ${spread(away)}; start of the daemon to all sessions: ${spread(adoptions)}`,
-  );
+  t.log(`blocks fetched by the last daemon: ${(await fixture.client.cache()).blocksFetched}`);
+  for (const [event, times] of away) t.log(`${event} to a read answered: ${spread(times)}`);
+  t.log(`start of the daemon to all sessions: ${spread(adoptions)}`);
 });
+
+async function parentOf(pid: number): Promise<number> {
+  return Number(/^PPid:\s*(\d+)$/m.exec(await readFile(`/proc/${pid}/status`, 'utf8'))?.[1]);
+}
 
 function spread(values: readonly number[]): string {
   const sorted = [...values].sort((a, b) => a - b).map(Math.round);
-  return `median ${sorted[Math.floor(sorted.length / 2)]} ms, worst ${sorted.at(-1)} ms`;
+  const at = (part: number) => sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * part))];
+  return `median ${at(0.5)} ms, 95 % below ${at(0.95)} ms, worst ${sorted.at(-1)} ms, of ${sorted.length}`;
 }
