@@ -25,8 +25,8 @@ import type { MountRecord, StateFile } from './state-file.js';
 
 /** Descriptors of mounts are stored under this and the mount's id. */
 const PREFIX = 'mount-';
-/** After umount(2) the kernel ends a mount at once, unless a copy of it is in another mount namespace. */
-const ELSEWHERE_MS = 2000;
+/** After umount(2) the kernel ends a mount at once, unless another mount namespace has a copy of it, as new ones do. */
+const ELSEWHERE_MS = { force: 2000, otherwise: 10_000 };
 /** Before an adoption that failed is tried again, in milliseconds. */
 const LATER = 1000;
 
@@ -197,7 +197,7 @@ export class Mounts {
       mount.detach({ lazy: true });
       return await this.#end(id, mount);
     }
-    if (lazy || (await isSettledWithin(mount.ended, ELSEWHERE_MS))) return;
+    if (lazy || (await isSettledWithin(mount.ended, ELSEWHERE_MS[force ? 'force' : 'otherwise']))) return;
     const elsewhere = `${mount.mountpoint} is unmounted, and lives on in another mount namespace`;
     if (!force) {
       this.#log.warn(`${elsewhere} until that ends`);

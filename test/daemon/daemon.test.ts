@@ -41,7 +41,7 @@ test('images are pinned, pruned and removed, but never under a mount, not even a
   for (const name of ['pinned', 'idle', 'gone']) {
     const mounted = await fixture.mount(`${name}:1`, name);
     await readFile(join(mounted.mountpoint, 'file'));
-    await client.removeMount(name);
+    await client.removeMount(name, { force: true });
   }
   t.true((await client.setPinned('pinned:1', true)).pinned);
   const { manifestDigest } = await client.removeImage('gone:1');
@@ -79,7 +79,7 @@ test('a daemon whose supervisor was killed gets another one, and its mounts go o
   await fixture.killDaemon();
   t.deepEqual(await readFile(join(mountpoint, 'etc/conf')), FILES['etc/conf']);
   t.is((await fixture.answer()).mounts, 1);
-  await fixture.client.removeMount('one');
+  await fixture.client.removeMount('one', { force: true });
   await fixture.client.shutDown();
   while ((await fixture.client.ping()) !== undefined) await sleep(5);
   t.true((await fixture.start()).supervised);
@@ -204,7 +204,7 @@ test('supervisor and daemon end together when they are told to and nothing is mo
   await fixture.start();
   await fixture.mount('app:1', 'one');
   await t.throwsAsync(fixture.client.shutDown(), { code: 'BUSY' });
-  await fixture.client.removeMount('one');
+  await fixture.client.removeMount('one', { force: true });
   const ended = once(fixture.supervisor, 'exit');
   await fixture.client.shutDown();
   t.deepEqual(await ended, [0, null]);
