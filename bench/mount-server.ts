@@ -15,7 +15,8 @@ const mount = await mountImage({
   sources,
   cache,
   mountpoint: request.mountpoint,
-  ...(request.profile === undefined ? {} : { profile: request.profile }),
+  ...(request.profile === false && { profiles: 'off' as const }),
+  ...(request.preload === undefined ? {} : { preload: request.preload }),
   ...(request.readAhead === undefined ? {} : { readAhead: request.readAhead }),
 });
 process.on('message', (command: 'stats' | 'unmount') => {

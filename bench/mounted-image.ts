@@ -19,6 +19,7 @@ export interface MountRequest {
   readAhead?: number;
   /** Record and replay startup profiles; default true. */
   profile?: boolean;
+  preload?: boolean;
 }
 
 export interface MountedImage {

@@ -20,6 +20,8 @@ export interface RecordedMount {
   accesses(): Access[];
   /** What was walked through the mount ahead, if anything was. */
   preloaded(): StartupProfile | undefined;
+  /** Told the profile of the image, this run included, when the start is over. Never rejects. */
+  share?(encoded: Uint8Array): Promise<void>;
 }
 
 export class ProfileRecorder {
@@ -30,6 +32,7 @@ export class ProfileRecorder {
   #look = FIRST_LOOK_MS;
   #saving: Promise<void> = Promise.resolve();
   #added: AddedRun | undefined;
+  #shared: Uint8Array | undefined;
   #size = 0;
   #over = false;
 
@@ -50,6 +53,14 @@ export class ProfileRecorder {
     this.#over = true;
     clearTimeout(this.#timer);
     await this.save();
+    await this.#share();
+  }
+
+  async #share(): Promise<void> {
+    const encoded = this.#added?.encoded;
+    if (encoded === undefined || encoded === this.#shared) return;
+    this.#shared = encoded;
+    await this.#mount.share?.(encoded);
   }
 
   async #save(): Promise<void> {
@@ -79,6 +90,7 @@ export class ProfileRecorder {
     const since = performance.now() - this.#begin - first.time;
     if (since < FIRST_SAVE_MS) return this.#later(FIRST_SAVE_MS - since);
     await this.save();
-    if (since <= STARTUP_MS) this.#later(STARTUP_MS - since + 100);
+    if (since <= STARTUP_MS) return this.#later(STARTUP_MS - since + 100);
+    await this.#share();
   }
 }

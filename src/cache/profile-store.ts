@@ -78,19 +78,21 @@ export class ProfileStore {
   }
 }
 
-/** Fetches what a profile lists, in its order, for a mount with these layers. Never rejects. */
+/** Fetches what a profile lists, in its order and up to `budget` bytes, for a mount with these layers. Never rejects. */
 export async function prefetchProfile(
   scheduler: FetchScheduler,
   leases: readonly LayerLease[],
   profile: StartupProfile,
-  signal?: AbortSignal,
+  { budget = Number.POSITIVE_INFINITY, signal }: { budget?: number; signal?: AbortSignal } = {},
 ): Promise<void> {
+  let left = budget;
   const layers = new Map(leases.map(({ layer }) => [layer.digests.diffID, layer]));
   const ahead = new Set<Promise<void>>();
   for (const { diffID, first: block, count } of ranges(profile, leases[0]?.layer.digests.blockSize ?? 1)) {
     const layer = layers.get(diffID);
     if (layer === undefined || block >= layer.digests.count) continue;
-    if (signal?.aborted) break;
+    left -= count * layer.digests.blockSize;
+    if (signal?.aborted || left < 0) break;
     const options = { priority: 'startup' as const, ...(signal === undefined ? {} : { signal }) };
     const fetched: Promise<void> = scheduler
       .prefetch(layer, block, count, options)

@@ -1,19 +1,30 @@
 /** The options of the commands that mount an image: how it starts. */
-import type { Command } from 'commander';
+import { type Command, Option } from 'commander';
 import type { MountSettings } from '../mount/mount.js';
+import type { ProfileUse } from '../mount/profile-use.js';
 
 export interface MountOptions {
   preload: boolean;
+  profiles: ProfileUse;
 }
 
 export function addMountOptions(command: Command): Command {
-  return command.option(
-    '--no-preload',
-    'do not walk what containers of the image asked for as they started through the mount',
-  );
+  return command
+    .option(
+      '--no-preload',
+      'do not walk what containers of the image asked for as they started through the mount',
+    )
+    .addOption(
+      new Option(
+        '--profiles <use>',
+        'startup profiles: publish them to the registry, keep them here, or do without',
+      )
+        .choices(['share', 'keep', 'off'] satisfies ProfileUse[])
+        .default('keep'),
+    );
 }
 
 /** Leaves out what is as it is by default. */
-export function mountSettingsOf({ preload }: MountOptions): MountSettings {
-  return preload ? {} : { preload };
+export function mountSettingsOf({ preload, profiles }: MountOptions): MountSettings {
+  return { ...(!preload && { preload }), ...(profiles !== 'keep' && { profiles }) };
 }

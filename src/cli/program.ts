@@ -12,6 +12,7 @@ import { addImagesCommand, addPruneCommand } from './images.js';
 import { addInspectCommand } from './inspect.js';
 import { addMountCommand } from './mount.js';
 import { addLogOptions } from './options.js';
+import { addProfileCommand } from './profile.js';
 import { addPsCommand } from './ps.js';
 import { addPullCommand } from './pull.js';
 import { addRegistryCommand } from './registry.js';
@@ -43,6 +44,7 @@ export function createProgram(): Command {
   addTopCommand(program);
   addImagesCommand(program);
   addPruneCommand(program);
+  addProfileCommand(program);
   addRegistryCommand(program);
   addSnapshotterCommand(program);
   addDoctorCommand(program);

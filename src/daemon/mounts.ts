@@ -131,6 +131,7 @@ export class Mounts {
         cache: this.#cache,
         mountpoint,
         preload: request.preload,
+        profiles: request.profiles,
         onDescriptor: (fd) => this.#hold(id, fd),
       });
       await saved;

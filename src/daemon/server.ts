@@ -2,6 +2,7 @@
 import type { Server, ServerResponse } from 'node:http';
 import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 import { OrcaError } from '../errors.js';
+import { PROFILE_USES } from '../mount/profile-use.js';
 import { type LogFields, type Logger, log } from '../telemetry/logger.js';
 import { METRICS_TYPE } from '../telemetry/metrics.js';
 import { acceptRequestId, REQUEST_ID_HEADER, withRequestId } from '../telemetry/request-id.js';
@@ -213,10 +214,12 @@ function bytesOf(body: unknown): Buffer {
 
 function mountRequest(body: unknown): MountRequest {
   const object = objectOf(body);
-  const { mountpoint, container, preload } = object;
+  const { mountpoint, container, preload, profiles } = object;
   if (!isPath(mountpoint)) throw invalid('mountpoint has to be an absolute path');
   if (container !== undefined && !isPath(container)) throw invalid('container has to be an absolute path');
   if (preload !== undefined && typeof preload !== 'boolean') throw invalid('preload has to be true or false');
+  if (profiles !== undefined && !PROFILE_USES.some((use) => use === profiles))
+    throw invalid(`profiles has to be one of ${PROFILE_USES.join(', ')}`);
   return { ...imageOrder(object), mountpoint, ...(container !== undefined && { container }) };
 }
 

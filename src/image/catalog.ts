@@ -46,6 +46,11 @@ export function recipePath(diffID: string): string {
   return `layers/sha256/${diffIDHex(diffID)}.recipe`;
 }
 
+/** Of an image, by the digest of its manifest. */
+export function profilePath(manifestDigest: string): string {
+  return `profiles/sha256/${parseDigest(manifestDigest, 'image').hex}`;
+}
+
 /** Of the blob that the layer was expanded from, which they name. */
 export function checkpointsPath(diffID: string): string {
   return `layers/sha256/${diffIDHex(diffID)}.checkpoints`;

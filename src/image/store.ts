@@ -5,7 +5,7 @@
 import { randomUUID } from 'node:crypto';
 import { mkdir, readdir, readFile, rename, stat } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { type ExpandedLayer, expandLayer } from '../layer/expand.js';
 import { syncDirectory, writeDurably } from '../oci/durable-file.js';
 import type { ImageInput, InputLayer } from '../oci/image-input.js';
@@ -25,7 +25,9 @@ import {
   listImages,
   MARKER_PATH,
   parseCatalog,
+  profilePath,
   recipePath,
+  resolveName,
   withImage,
 } from './catalog.js';
 import { ImageError, imageError } from './image-error.js';
@@ -69,7 +71,7 @@ export interface ExpandedImage {
   name?: string;
 }
 
-const FOLDERS = ['layers/sha256', 'images', 'locks', 'tmp'];
+const FOLDERS = ['layers/sha256', 'images', 'profiles/sha256', 'locks', 'tmp'];
 
 export class Store {
   private constructor(
@@ -283,6 +285,20 @@ export class Store {
       });
     } catch (error) {
       throw imageError(error, `store ${this.dir}`);
+    }
+  }
+
+  /** Keeps the startup profile of an image, in place of an earlier one. Rejects with an ImageError. */
+  async putProfile(manifestDigest: string, encoded: Uint8Array): Promise<void> {
+    try {
+      resolveName(await this.catalog(), manifestDigest);
+      const path = this.path(profilePath(manifestDigest));
+      await mkdir(dirname(path), { recursive: true });
+      await this.work.holding(`profile-${manifestDigest.replace(':', '-')}`, undefined, (work) =>
+        writeDurably(path, encoded, work),
+      );
+    } catch (error) {
+      throw imageError(error, `startup profile of ${manifestDigest}`);
     }
   }
 

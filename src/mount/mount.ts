@@ -8,9 +8,6 @@ import { closeSync } from 'node:fs';
 import { statfs } from 'node:fs/promises';
 import type { BlockCache, LayerLease } from '../cache/block-cache.js';
 import type { CachedLayer } from '../cache/cached-layer.js';
-import { ProfileRecorder } from '../cache/profile-recorder.js';
-import { prefetchProfile } from '../cache/profile-store.js';
-import type { StartupProfile } from '../cache/startup-profile.js';
 import { addon, type FileRead, type Session, type SessionStats, type Touch } from '../native/addon.js';
 import type { RemoteImage } from '../source/remote-image.js';
 import type { Source, SourceKind } from '../source/source.js';
@@ -19,7 +16,9 @@ import type { Logger } from '../telemetry/logger.js';
 import { useImage } from './image-use.js';
 import { MountError } from './mount-error.js';
 import { isDead, locate, MNT_DETACH, prepareMountPoint } from './mount-point.js';
+import { MountProfile } from './mount-profile.js';
 import { mountAt, ORCA_TYPE } from './mount-table.js';
+import type { ProfileUse } from './profile-use.js';
 import { raiseReadAhead } from './read-ahead.js';
 import { sessionTuning } from './session-tuning.js';
 
@@ -30,6 +29,8 @@ const READ_AHEAD = 1024;
 export interface MountSettings {
   /** Walk what containers of the image asked for earlier through the mount, before they ask again; default true. */
   preload?: boolean | undefined;
+  /** What becomes of startup profiles; default keep. */
+  profiles?: ProfileUse | undefined;
 }
 
 export interface MountOptions extends MountSettings {
@@ -40,8 +41,6 @@ export interface MountOptions extends MountSettings {
   mountpoint: string;
   /** KiB; default 1024. */
   readAhead?: number;
-  /** Record what is read, and fetch ahead what earlier mounts of the image read as they started; default true. */
-  profile?: boolean;
   logger?: Logger;
   /** Told of the mount's descriptor before anything is served by it, so that it can be stored elsewhere. */
   onDescriptor?: (fd: number) => void;
@@ -128,8 +127,7 @@ export class Mount {
   readonly #session: Session;
   readonly #leases: readonly LayerLease[];
   readonly #ending = new AbortController();
-  readonly #recorder: ProfileRecorder | undefined;
-  #preloaded: StartupProfile | undefined;
+  readonly #profile: MountProfile | undefined;
   #readAhead: number | undefined;
 
   private constructor(
@@ -155,44 +153,26 @@ export class Mount {
       },
       onEnd: (reason, message) => resolve({ reason, message }),
     });
-    const { profile = !adopt, preload = true, cache, image } = options;
-    if (profile) {
-      void this.#replay(cache, image.manifestDigest, preload);
-      this.#recorder = new ProfileRecorder(cache.profiles, {
-        manifestDigest: image.manifestDigest,
-        layers: leases.map(({ layer }) => layer.digests.diffID),
-        touched: () => this.#session.touched(),
-        accesses: () => this.#session.accesses(),
-        preloaded: () => this.#preloaded,
+    const { profiles = 'keep', preload = true, cache, image, logger } = options;
+    if (profiles !== 'off' && !adopt) {
+      this.#profile = new MountProfile({
+        ...{ cache, image, session: this.#session, leases, mountpoint: place, preload, logger },
+        use: profiles,
+        signal: this.#ending.signal,
       });
     }
     this.ended = promise.then(async (end) => {
       this.#ending.abort();
       await this.#session.close();
-      await this.#recorder?.end();
+      await this.#profile?.end();
       await Promise.all(leases.map((lease) => lease.close()));
       return end;
     });
   }
 
-  async #replay(
-    { profiles, scheduler }: BlockCache,
-    manifestDigest: string,
-    preload: boolean,
-  ): Promise<void> {
-    const known = (await profiles.read(manifestDigest))?.usual();
-    if (known === undefined || this.ending) return;
-    const prefetched = prefetchProfile(scheduler, this.#leases, known, this.#ending.signal);
-    if (preload) {
-      this.#preloaded = known;
-      this.#session.preload(this.mountpoint, known.steps);
-    }
-    await prefetched;
-  }
-
   /** Keeps the startup profile as it is by now: for a process that is about to leave its mounts to another. */
   async saveProfile(): Promise<void> {
-    await this.#recorder?.save();
+    await this.#profile?.save();
   }
 
   /** Mounts at a prepared mount point. When it throws, the leases are the caller's again. */

@@ -40,12 +40,12 @@ export interface HttpClientOptions extends HttpTimeouts {
 }
 
 export interface HttpRequest {
-  method?: 'GET' | 'HEAD' | 'POST';
+  method?: 'GET' | 'HEAD' | 'POST' | 'PUT';
   url: URL;
   headers?: Readonly<Record<string, string>>;
   /** Value of the Authorization header; sent to the origin of `url` alone. */
   authorization?: string | undefined;
-  body?: string;
+  body?: string | Uint8Array;
   signal?: AbortSignal | undefined;
 }
 

@@ -27,12 +27,13 @@ export interface EndpointOptions extends HttpTimeouts, TrustOptions {
 }
 
 export interface EndpointRequest {
-  method?: 'GET' | 'HEAD' | 'POST';
+  method?: 'GET' | 'HEAD' | 'POST' | 'PUT';
   /** Path of the API, such as `/v2/library/python/manifests/3`, with its query. */
   path: string;
   /** Repository path, for which the token has to be good. */
   repository: string;
   headers?: Readonly<Record<string, string>>;
+  body?: Uint8Array;
   signal?: AbortSignal | undefined;
   /** Statuses that are answers and no errors; 200 by default. */
   accept?: readonly number[];
@@ -92,7 +93,16 @@ export class RegistryEndpoint {
 
   /** The answer, of a status in `accept`, by one attempt. Throws RegistryError, or the reason of the signal. */
   async request(request: EndpointRequest): Promise<HttpResponse> {
-    const { accept = [200], method = 'GET', headers, missing, repository, signal, what } = request;
+    const {
+      accept = [200],
+      method = 'GET',
+      headers,
+      body: sent,
+      missing,
+      repository,
+      signal,
+      what,
+    } = request;
     const { http, auth, base } = await this.#connect();
     const url = new URL(`${base.href.replace(/\/$/, '')}${request.path}`);
     if (this.#options.mirrorOf !== undefined) url.searchParams.set('ns', this.#options.mirrorOf);
@@ -104,6 +114,7 @@ export class RegistryEndpoint {
         authorization,
         signal,
         ...(headers === undefined ? {} : { headers }),
+        ...(sent === undefined ? {} : { body: sent }),
       });
       if (accept.includes(response.status)) return response;
       const body = await response.body.readSome(MAX_ERROR_BODY);

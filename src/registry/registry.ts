@@ -136,6 +136,7 @@ export async function createRegistry(options: RegistryOptions): Promise<Registry
     const teleport =
       expansion &&
       createTeleport({
+        storage,
         data: options.data,
         key: access.tokens.key,
         expansion,

@@ -23,7 +23,7 @@ const FORMS: readonly Form[] = [
     path: /^(.*)(\/(?:blobs\/uploads(?:\/[^/]*)?|blobs\/[^/]*|manifests\/[^/]*|tags\/list|referrers\/[^/]*))$/s,
   },
   { prefix: '/orca/v1/', path: /^(.*)(\/(?:_expand|_expansion\/[^/]*))$/s },
-  { prefix: '/mount/v1/', path: /^(.*)(\/_manifests\/[^/]*)$/s, plainName: withoutSlash },
+  { prefix: '/mount/v1/', path: /^(.*)(\/_(?:manifests|profiles)\/[^/]*)$/s, plainName: withoutSlash },
   // Clients of ACR percent-encode the slashes of a name.
   {
     prefix: '/acr/v1/',

@@ -2,11 +2,14 @@
 import { resolve } from 'node:path';
 import type { RouteGroup } from './context.js';
 import type { BlobOrigin, Expansion } from './expansion/expansion.js';
+import { PublishedProfiles } from './published-profiles.js';
 import { mountRoutes } from './routes/mount.js';
+import { profileRoutes } from './routes/profiles.js';
 import { teleportFileRoutes } from './routes/teleport-files.js';
 import type { ShareOptions } from './share-option.js';
 import { shareLocation } from './share-option.js';
 import { SignedLinks } from './signed-link.js';
+import type { RegistryStorage } from './storage.js';
 
 export interface TeleportOptions {
   /** The data directory. */
@@ -17,6 +20,7 @@ export interface TeleportOptions {
   origin: BlobOrigin;
   share: ShareOptions | undefined;
   requireRegion: boolean;
+  storage: RegistryStorage;
 }
 
 export interface Teleport {
@@ -33,13 +37,16 @@ export function createTeleport({
   origin,
   share,
   requireRegion,
+  storage,
 }: TeleportOptions): Teleport {
   const links = new SignedLinks(key);
   const sharePath = (repository: string) => resolve(expansion.sharePath(repository));
+  const profiles = new PublishedProfiles(storage);
   const location = share && shareLocation(share, resolve(data));
   return {
     routes: [
-      mountRoutes({ links, sharePath, share: location, requireRegion, expansion, origin }),
+      mountRoutes({ links, sharePath, share: location, requireRegion, expansion, origin, profiles }),
+      profileRoutes({ expansion, origin, profiles }),
       teleportFileRoutes({ links, sharePath }),
     ],
     closeShare: async (repository) => location?.accounts.remove(repository),

@@ -4,6 +4,7 @@
  */
 import { readFile } from 'node:fs/promises';
 import type { TomlTable } from 'smol-toml';
+import { PROFILE_USES, type ProfileUse } from '../mount/profile-use.js';
 import type { TransportKind } from '../source/mount-description.js';
 import { RuntimeError } from './runtime-error.js';
 import { parseDuration, parseSize } from './units.js';
@@ -22,8 +23,9 @@ export interface HostConfig {
   transports?: TransportKind[];
   /** Milliseconds. */
   wait?: number;
-  /** Walk startup profiles through mounts. */
+  /** Walk startup profiles through mounts; what becomes of those that are recorded. */
   preload?: boolean;
+  profiles?: ProfileUse;
   /** `host[:port]`. */
   insecureRegistries: string[];
   /** PEM file of CAs that every registry is trusted by. */
@@ -72,6 +74,7 @@ export async function parseHostConfig(text: string, file: string): Promise<HostC
     'cache-size': (key) => assign(config, 'cacheSize', fields.parsed(key, parseSize, 'a size such as "20G"')),
     wait: (key) => assign(config, 'wait', fields.parsed(key, parseDuration, 'a time such as "90s"')),
     preload: (key) => assign(config, 'preload', fields.boolean(key)),
+    profiles: (key) => assign(config, 'profiles', fields.oneOf(key, PROFILE_USES)),
     transports: (key) => assign(config, 'transports', fields.transports(key)),
     'insecure-registries': (key) => config.insecureRegistries.push(...fields.strings(key)),
     'registry-ca': (key) => assign(config, 'registryCa', fields.string(key)),
@@ -144,6 +147,12 @@ class Fields {
   boolean(key: string): boolean {
     const value = this.record[key];
     if (typeof value !== 'boolean') throw this.error(key, 'must be true or false');
+    return value;
+  }
+
+  oneOf<T extends string>(key: string, values: readonly T[]): T {
+    const value = values.find((one) => one === this.record[key]);
+    if (value === undefined) throw this.error(key, `must be one of ${values.join(', ')}`);
     return value;
   }
 

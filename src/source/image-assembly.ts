@@ -37,6 +37,10 @@ export interface RemoteImage {
   documents?: string[];
   /** Puts the image index back where it was, if it has been evicted since. Throws what loading throws. */
   restoreIndex?(): Promise<void>;
+  /** The startup profile that was published, if there is one: at most `maxBytes`, unverified. Throws what reading throws. */
+  publishedProfile?(maxBytes: number, signal?: AbortSignal): Promise<Uint8Array | undefined>;
+  /** Publishes one, where that is possible. Throws what writing throws. */
+  publishProfile?(encoded: Uint8Array, signal?: AbortSignal): Promise<void>;
   /** The layers as compressed blobs, for BlobSource; in the order of the manifest, each diffID once. */
   blobs?: BlobLayer[];
 }

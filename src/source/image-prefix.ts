@@ -48,5 +48,7 @@ export async function imagePrefix(
   const restoreIndex = async () => {
     await imagePrefix(image, layers, sources, cacheDir);
   };
-  return { ...image, indexPath: blobs.path(digest), devices, restoreIndex };
+  // What is read of a part says nothing of the whole.
+  const { publishProfile: _, ...rest } = image;
+  return { ...rest, indexPath: blobs.path(digest), devices, restoreIndex };
 }

@@ -54,6 +54,8 @@ export interface MountDescription {
   manifest: Descriptor;
   /** The teleport artifact. */
   artifact: Descriptor | undefined;
+  /** The blob of the startup profile, where one was published. */
+  profile?: Descriptor;
   region: string | undefined;
   /** Best first; kinds that this version does not know are left out. */
   transports: Transport[];
@@ -91,11 +93,13 @@ export function parseMountDescription(bytes: Uint8Array, base: URL, what: string
   const manifest = json.object('manifest');
   if (manifest === undefined) throw json.error('manifest', 'is missing');
   const artifact = json.object('artifact');
+  const profile = json.object('profile');
   const layers = json.objects('layers') ?? [];
   if (layers.length > MAX_LAYERS) throw json.error('layers', `more than ${MAX_LAYERS}`);
   return {
     manifest: decodeDescriptor(manifest),
     artifact: artifact && decodeDescriptor(artifact),
+    ...(profile && { profile: decodeDescriptor(profile) }),
     region: json.string('region'),
     transports: (json.objects('transports') ?? []).flatMap((item) => decodeTransport(item, base) ?? []),
     reason: json.string('reason'),

@@ -16,7 +16,7 @@ import { type Logger, log } from '../telemetry/logger.js';
 import { assembleImage, type RemoteImage } from './image-assembly.js';
 import { isOwnDescription, type LayerProgress, type MountDescription } from './mount-description.js';
 import { RegistryMemory, type RememberedImage } from './registry-memory.js';
-import { type MountOptions, RegistryMount } from './registry-mount.js';
+import { type MountOptions, publishProfile, RegistryMount } from './registry-mount.js';
 import { openTransports, type PassedOver } from './registry-transports.js';
 import { type Source, SourceError } from './source.js';
 
@@ -121,13 +121,14 @@ async function openAnew(
   const { description } = answer;
   const { artifact, manifest } = description;
   if (artifact === undefined) return { ...resolved, state: 'no-artifact', reason: description.reason };
-  const image = await assembleImage({
+  const assembled = await assembleImage({
     name: familiarReference(reference),
     manifest,
     artifact,
     cacheDir,
     fetch: (descriptor, what) => fetchBlob(repository, descriptor, [manifest, artifact], what, signal),
   });
+  const image = { ...assembled, ...profileOf(repository, description) };
   const memory = new RegistryMemory(cacheDir);
   const { domain, path } = reference;
   await memory.write(reference, platform, description);
@@ -151,17 +152,18 @@ async function openRemembered(
   const { manifest, artifact } = description;
   if (artifact === undefined) return undefined;
   const name = familiarReference(reference);
+  const repository = client.repository(reference);
   let image: RemoteImage;
   try {
     const fetch = async (_: Descriptor, what: string) => {
       throw new SourceError('NOT_FOUND', `${what} is not in the cache`);
     };
-    image = await assembleImage({ name, manifest, artifact, cacheDir, fetch });
+    const assembled = await assembleImage({ name, manifest, artifact, cacheDir, fetch });
+    image = { ...assembled, ...profileOf(repository, description) };
   } catch (error) {
     if (error instanceof SourceError && error.code === 'NOT_FOUND') return undefined;
     throw error;
   }
-  const repository = client.repository(reference);
   const mount = new RegistryMount(repository, manifest.digest, options);
   const wanted = description.transports.filter(({ kind }) => options.transports?.includes(kind) ?? true);
   const { sources, passedOver } = openTransports(
@@ -176,6 +178,17 @@ async function openRemembered(
   );
   const resolved = { repository, manifestDigest: manifest.digest, rememberedFrom: resolvedAt };
   return { ...resolved, state: 'ready', image, sources, passedOver, description };
+}
+
+function profileOf(
+  repository: Repository,
+  { manifest, profile }: MountDescription,
+): Pick<RemoteImage, 'publishedProfile' | 'publishProfile'> {
+  return {
+    publishedProfile: async (maxBytes, signal) =>
+      profile && repository.readBlob(profile, 'startup profile', maxBytes, signal),
+    publishProfile: (encoded, signal) => publishProfile(repository, manifest.digest, encoded, signal),
+  };
 }
 
 /** The manifest of the platform; of a tag that is no index the headers alone are asked for. */

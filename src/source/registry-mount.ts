@@ -34,6 +34,33 @@ const NO_API = [404, 405, 501];
 /** A token that is refused is not renewed more often, since many reads are refused at the same time. */
 const RENEWAL_PAUSE_MS = 5000;
 
+/** Longer than a sentence and shorter than a page. */
+const MAX_ANSWER_BYTES = 64 << 10;
+
+/**
+ * Publishes the startup profile of an image in place of what the registry has, for whoever may push to the repository.
+ * Throws RegistryError.
+ */
+export async function publishProfile(
+  repository: Repository,
+  manifestDigest: string,
+  encoded: Uint8Array,
+  signal?: AbortSignal,
+): Promise<void> {
+  await repository.ask(
+    {
+      method: 'PUT',
+      path: `/mount/v1/${repository.path}/_profiles/${manifestDigest}`,
+      headers: { 'content-type': 'application/octet-stream' },
+      body: encoded,
+      accept: [200, 201],
+      signal,
+      what: `startup profile of ${repository.name}@${manifestDigest}`,
+    },
+    MAX_ANSWER_BYTES,
+  );
+}
+
 export class RegistryMount {
   readonly #repository: Repository;
   readonly #digest: string;

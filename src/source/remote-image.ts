@@ -15,6 +15,7 @@ import {
   MAX_INDEX_BYTES,
   MAX_MARKER_BYTES,
   parseCatalog,
+  profilePath,
   resolveName,
   teleportOf,
   withImage,
@@ -63,6 +64,12 @@ class Loader {
   }
 
   async load(): Promise<RemoteImage> {
+    const image = await this.#find();
+    const path = profilePath(image.manifestDigest);
+    return { ...image, publishedProfile: (maxBytes, signal) => this.#optionalFile(path, maxBytes, signal) };
+  }
+
+  async #find(): Promise<RemoteImage> {
     const known = await this.#remembered();
     if (known !== undefined) {
       try {
@@ -105,9 +112,13 @@ class Loader {
     return { manifest, artifact: teleportOf(index, manifest.digest) };
   }
 
-  async #optionalFile(path: string, maxBytes: number): Promise<Uint8Array | undefined> {
+  async #optionalFile(
+    path: string,
+    maxBytes: number,
+    signal = this.#signal,
+  ): Promise<Uint8Array | undefined> {
     try {
-      return await this.#source.readFile(path, maxBytes, this.#signal);
+      return await this.#source.readFile(path, maxBytes, signal);
     } catch (error) {
       if (error instanceof SourceError && error.code === 'NOT_FOUND') return undefined;
       throw error;

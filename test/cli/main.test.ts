@@ -4,7 +4,19 @@ import { isOneLine, orca, startOrca } from './orca.js';
 
 const COMMANDS = [
   ...['expand', 'mount', 'umount', 'run', 'pull', 'inspect'],
-  ...['daemon', 'ps', 'stat', 'top', 'images', 'prune', 'registry', 'snapshotter', 'doctor', 'completion'],
+  ...[
+    'daemon',
+    'ps',
+    'stat',
+    'top',
+    'images',
+    'prune',
+    'profile',
+    'registry',
+    'snapshotter',
+    'doctor',
+    'completion',
+  ],
 ];
 
 test('--version prints the version of the package', async (t) => {

@@ -35,7 +35,7 @@ test('what one mount reads is fetched by the next before anybody asks, unless th
       sources: [source],
       cache,
       mountpoint,
-      ...(profile === undefined ? {} : { profile }),
+      ...(profile === false && { profiles: 'off' as const }),
     });
     for (const path of paths) await run('cat', [join(mountpoint, path)], { maxBuffer: 1 << 26 });
     await sleep(200);

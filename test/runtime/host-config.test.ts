@@ -17,6 +17,7 @@ cache-size = "20G"
 run-dir = "/srv/run"
 wait = "90s"
 preload = false
+profiles = "share"
 transports = ["smb", "https"]
 insecure-registries = ["one:5000"]
 registry-ca = "/etc/ssl/own.pem"
@@ -38,6 +39,7 @@ mirrors = ["http://three", "http://four"]
     runDir: '/srv/run',
     wait: 90_000,
     preload: false,
+    profiles: 'share',
     transports: ['smb', 'https'],
     insecureRegistries: ['one:5000', 'two.example:5000'],
     registryCa: '/etc/ssl/own.pem',

@@ -90,7 +90,7 @@ async function mounted<T>(
   const logger = { debug: warn, info: warn, warn, error: warn } as unknown as Logger;
   const cache = await BlockCache.open(join(work, cacheName), { limit: 2 ** 30, logger });
   const opened = await openImage({ image }, cache, undefined, { logger });
-  const mount = await mountImage({ ...opened, cache, mountpoint, profile: false });
+  const mount = await mountImage({ ...opened, cache, mountpoint, profiles: 'off' });
   try {
     return await use({ mountpoint, served: opened.served, warnings });
   } finally {

@@ -46,7 +46,7 @@ test('the host does not wait for the registry, and what it lacks later comes fro
   const mountpoint = join(work, 'mnt');
   await mkdir(mountpoint);
   const opened = await openImage({ image: `${registry.host}/nginx:1`, region: 'here' }, cache);
-  const mount = await mountImage({ ...opened, cache, mountpoint, profile: false });
+  const mount = await mountImage({ ...opened, cache, mountpoint, profiles: 'off' });
   try {
     t.regex(
       opened.served,

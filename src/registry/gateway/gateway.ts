@@ -1,5 +1,6 @@
 /** The gateway as a whole: the upstream, what is kept of its images, and the rights of clients there. */
 import { TELEPORT_TYPE } from '../../image/artifact.js';
+import { PROFILE_ARTIFACT_TYPE } from '../../image/profile-artifact.js';
 import type { DigestAlgorithm } from '../../oci/digest.js';
 import { type Descriptor, isIndexType, isManifestType } from '../../oci/manifest.js';
 import type { AccessOptions } from '../access.js';
@@ -65,8 +66,8 @@ export class Gateway {
     const type = contentType?.split(';')[0]?.trim().toLowerCase() ?? '';
     if (type !== '' && !isManifestType(type) && !isIndexType(type)) return;
     const manifest = parsePushedManifest(bytes, type, algorithm);
-    // Those of others stay the upstream's: what is kept here under this type is what we have made.
-    if (manifest.artifactType === TELEPORT_TYPE) return;
+    // Those of others stay the upstream's: what is kept here under these types is ours.
+    if (isOurs(manifest)) return;
     await repository.putManifest(manifest, [], async () => undefined);
     await this.onManifest?.(repository.name, manifest.digest, tags);
   }
@@ -90,15 +91,18 @@ export class Gateway {
     await this.expansion?.forgetTag(repository.name, tag);
   }
 
-  /** The image manifest of a teleport artifact that is kept here; undefined of all else. */
+  /** The image manifest of a teleport artifact or a startup profile that is kept here; undefined of all else. */
   async subjectOfOurs(repository: Repository, digest: string): Promise<string | undefined> {
     const record = await repository.manifest(digest);
-    return record?.artifactType === TELEPORT_TYPE ? record.subject : undefined;
+    return record !== undefined && isOurs(record) ? record.subject : undefined;
   }
 
-  /** Descriptors of the teleport artifacts of an image. */
+  /** Descriptors of the teleport artifacts and startup profiles of an image. */
   async *artifacts(repository: Repository, subject: string): AsyncGenerator<Descriptor, void, void> {
-    for await (const descriptor of repository.referrers(subject))
-      if (descriptor.artifactType === TELEPORT_TYPE) yield descriptor;
+    for await (const descriptor of repository.referrers(subject)) if (isOurs(descriptor)) yield descriptor;
   }
+}
+
+function isOurs({ artifactType }: { artifactType?: string }): boolean {
+  return artifactType === TELEPORT_TYPE || artifactType === PROFILE_ARTIFACT_TYPE;
 }

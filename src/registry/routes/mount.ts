@@ -18,11 +18,14 @@ import { ApiError } from '../api-error.js';
 import { admitted, type RegistryContext, type RepositoryParams, type RouteGroup } from '../context.js';
 import type { BlobOrigin, Expansion, ImageExpansion, LayerStatus } from '../expansion/expansion.js';
 import { type MountRequest, type OfferOptions, offeredTransports } from '../mount-transports.js';
+import type { PublishedProfiles } from '../published-profiles.js';
+import type { Repository } from '../repository.js';
 import { parameter } from '../request-body.js';
 
 export interface MountOptions extends OfferOptions {
   expansion: Expansion;
   origin: Pick<BlobOrigin, 'readManifest' | 'resolve'>;
+  profiles: PublishedProfiles;
 }
 
 /** Names of regions are the operator's; this is all that any of them needs. */
@@ -54,12 +57,7 @@ async function describe(
   const asked = requestOf(request);
   const { repository, principal } = await admitted(context, request, 'pull');
   const { name } = repository;
-  if (!(await repository.attributes()).teleportEnabled) {
-    throw new ApiError('UNSUPPORTED', {
-      status: 404,
-      message: `repository ${name} is not enabled: its attribute teleportEnabled is false`,
-    });
-  }
+  await requireTeleport(repository);
   const unknown = new ApiError('MANIFEST_UNKNOWN', { detail: { name, reference } });
   const digest = isDigest(reference) ? reference : await options.origin.resolve(name, reference);
   if (digest === undefined) throw unknown;
@@ -84,16 +82,27 @@ async function describe(
     throw expanding(now?.layers ?? []);
   }
   const described = { ...asked, repository: name, user: principal.user };
+  const profile = await options.profiles.find(repository, digest);
   const offer = await offeredTransports(context, options, request, described, status.state === 'expanded');
   return {
     manifest,
     ...(status.artifact === undefined ? {} : { artifact: status.artifact }),
+    ...(profile === undefined ? {} : { profile }),
     ...(context.region === undefined ? {} : { region: context.region }),
     sameRegion: offer.sameRegion,
     transports: offer.transports,
     ...reasonOf(status, offer.reasons),
     layers: layersOf(document, status, offer.linkTo),
   };
+}
+
+/** Throws ApiError UNSUPPORTED, 404. */
+export async function requireTeleport(repository: Repository): Promise<void> {
+  if ((await repository.attributes()).teleportEnabled) return;
+  throw new ApiError('UNSUPPORTED', {
+    status: 404,
+    message: `repository ${repository.name} is not enabled: its attribute teleportEnabled is false`,
+  });
 }
 
 function requestOf(request: FastifyRequest): MountRequest {

@@ -1,0 +1,54 @@
+import { mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import { ProfileStore } from '../../src/cache/profile-store.js';
+import { StartupProfile } from '../../src/cache/startup-profile.js';
+import { addImage, content } from '../source/store-fixture.js';
+import { isOneLine, orca } from './orca.js';
+
+async function place(t: ExecutionContext) {
+  const directory = await mkdtemp(join(tmpdir(), 'orca-profile-cli-'));
+  t.teardown(() => rm(directory, { recursive: true }));
+  const store = join(directory, 'store');
+  const image = await addImage(store, 'app:1', [{ one: content('one', 400_000) }]);
+  for (const folder of ['locks', 'tmp']) await mkdir(join(store, folder));
+  const profile = StartupProfile.record(
+    [{ device: 0, block: 0, time: 0 }],
+    image.layers.map(({ digests }) => digests.diffID),
+    [{ kind: 'pages', path: 'one', first: 0, count: 98, time: 1 }],
+  );
+  await new ProfileStore(join(directory, 'recording')).write(image.manifestDigest, profile.encode());
+  /** On a host with this cache. */
+  const on = (cache: string, command: string, ...more: string[]) =>
+    orca([
+      ...['profile', command, 'app:1', '--store', store, '--config', '/dev/null'],
+      ...['--cache', join(directory, cache), ...more],
+    ]);
+  return { on, image, directory };
+}
+
+test('what one host has pushed into a store, another shows', async (t) => {
+  const { on, image } = await place(t);
+  const before = await on('other', 'show');
+  t.is(before.code, 1);
+  t.true(isOneLine(before), before.stderr);
+  t.regex(
+    before.stderr,
+    /there is no startup profile of app:1: one is recorded when a container of it runs here/,
+  );
+  t.is((await on('other', 'push')).code, 1);
+
+  const pushed = await on('recording', 'push');
+  t.is(pushed.code, 0, pushed.stderr);
+  t.is(pushed.stdout, `app:1 ${image.manifestDigest}: of this host, 1 runs, 1 blocks, 1 steps\n`);
+  const { stdout } = await on('other', 'show');
+  t.regex(stdout, /^app:1 sha256:[0-9a-f]{64}: published, 1 runs, 1 blocks, 1 steps$/m);
+  t.regex(stdout, /^layer 0 {2}\|0{64}\| {2}131 kB$/m);
+  t.regex(stdout, /^1 ms +\/one +page 0 +401 kB +1 of 1$/m);
+  const json = JSON.parse((await on('recording', 'show', '--json')).stdout);
+  t.deepEqual(
+    [json.from, json.runs, json.steps],
+    ['host', 1, [{ kind: 'pages', path: '/one', first: 0, count: 98, time: 1, seen: 1 }]],
+  );
+});
