@@ -2,10 +2,12 @@
 import { type Command, Option } from 'commander';
 import type { MountSettings } from '../mount/mount.js';
 import type { ProfileUse } from '../mount/profile-use.js';
+import { sizeOption } from './options.js';
 
 export interface MountOptions {
   preload: boolean;
   profiles: ProfileUse;
+  background?: number;
 }
 
 export function addMountOptions(command: Command): Command {
@@ -21,10 +23,22 @@ export function addMountOptions(command: Command): Command {
       )
         .choices(['share', 'keep', 'off'] satisfies ProfileUse[])
         .default('keep'),
+    )
+    .addOption(
+      new Option(
+        '--background [rate]',
+        'fetch the rest of the image when nobody waits for anything, at most this much per second (16M if no rate is given)',
+      )
+        .preset('16M')
+        .argParser(sizeOption),
     );
 }
 
 /** Leaves out what is as it is by default. */
-export function mountSettingsOf({ preload, profiles }: MountOptions): MountSettings {
-  return { ...(!preload && { preload }), ...(profiles !== 'keep' && { profiles }) };
+export function mountSettingsOf({ preload, profiles, background }: MountOptions): MountSettings {
+  return {
+    ...(!preload && { preload }),
+    ...(profiles !== 'keep' && { profiles }),
+    ...(background && { background }),
+  };
 }

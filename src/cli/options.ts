@@ -116,7 +116,8 @@ export function configOption(): Option {
   ).env('ORCA_CONFIG');
 }
 
-function sizeOption(text: string): number {
+/** An argParser: bytes. */
+export function sizeOption(text: string): number {
   const size = parseSize(text);
   if (size === undefined) throw new InvalidArgumentError('write a number with K, M, G or T.');
   return size;

@@ -3,6 +3,7 @@ import type { Command } from 'commander';
 import { addDaemonChoice } from './daemon-options.js';
 import { guarded } from './failure.js';
 import { addRegistryOptions, type ImageOptions, imageRequestOf } from './image-options.js';
+import { addMountOptions, type MountOptions, mountSettingsOf } from './mount-options.js';
 import {
   addCacheOptions,
   addLogOptions,
@@ -12,7 +13,7 @@ import {
   runDirectoryOption,
 } from './options.js';
 
-interface SnapshotterCommandOptions extends ImageOptions {
+interface SnapshotterCommandOptions extends ImageOptions, MountOptions {
   root: string;
   listen: string;
   runDir: string;
@@ -34,6 +35,7 @@ export function addSnapshotterCommand(program: Command): void {
     .addOption(runDirectoryOption());
   addCacheOptions(command).addOption(configOption());
   addRegistryOptions(command);
+  addMountOptions(command);
   addDaemonChoice(command);
   addLogOptions(command);
   command.action(
@@ -49,7 +51,8 @@ export function addSnapshotterCommand(program: Command): void {
         import('../native/supervision.js'),
       ]);
       const settings = await configured(command, options);
-      const { image: _, ...images } = await imageRequestOf('', settings);
+      const { image: _, ...request } = await imageRequestOf('', settings);
+      const images = { ...request, ...mountSettingsOf(settings) };
       const interruption = new Interruption();
       try {
         const print = (socket: string) => {

@@ -132,6 +132,7 @@ export class Mounts {
         mountpoint,
         preload: request.preload,
         profiles: request.profiles,
+        background: request.background,
         onDescriptor: (fd) => this.#hold(id, fd),
       });
       await saved;
@@ -160,8 +161,9 @@ export class Mounts {
     void served.mount.ended.then(async ({ reason, message }) => {
       this.#served.delete(id);
       this.#descriptors.delete(id);
-      await served.closeSources();
+      // The descriptor before the sources, which may be slow to close: a daemon that ends meanwhile must not leave it.
       await this.#forget(id);
+      await served.closeSources();
       const text = `${image.name} at ${mountpoint} is unmounted`;
       if (reason === 'failed') this.#log.error(`${text}: ${message}`, { id });
       else this.#log.info(text, { id });
@@ -255,6 +257,7 @@ export class Mounts {
         sources: background.placeholders,
         cache: this.#cache,
         mountpoint,
+        background: record.request.background,
         fd: own,
       });
     } catch (error) {

@@ -214,10 +214,12 @@ function bytesOf(body: unknown): Buffer {
 
 function mountRequest(body: unknown): MountRequest {
   const object = objectOf(body);
-  const { mountpoint, container, preload, profiles } = object;
+  const { mountpoint, container, preload, profiles, background } = object;
   if (!isPath(mountpoint)) throw invalid('mountpoint has to be an absolute path');
   if (container !== undefined && !isPath(container)) throw invalid('container has to be an absolute path');
   if (preload !== undefined && typeof preload !== 'boolean') throw invalid('preload has to be true or false');
+  if (background !== undefined && !(typeof background === 'number' && background > 0))
+    throw invalid('background has to be bytes per second');
   if (profiles !== undefined && !PROFILE_USES.some((use) => use === profiles))
     throw invalid(`profiles has to be one of ${PROFILE_USES.join(', ')}`);
   return { ...imageOrder(object), mountpoint, ...(container !== undefined && { container }) };

@@ -32,14 +32,14 @@ export async function mountRequested(
   signal?: AbortSignal,
   options?: OpenOptions,
 ): Promise<ImageMount> {
-  const { cacheSize: limit, mountpoint, preload, profiles } = request;
+  const { cacheSize: limit, mountpoint, preload, profiles, background } = request;
   const cache = await BlockCache.open(request.cache, limit === undefined ? {} : { limit });
   try {
     const opened = await openImage(request, cache, signal, options);
     const { image, sources, passedOver } = opened;
     try {
       signal?.throwIfAborted();
-      const mount = await mountImage({ image, sources, cache, mountpoint, preload, profiles });
+      const mount = await mountImage({ image, sources, cache, mountpoint, preload, profiles, background });
       const description = `${image.name} at ${mount.mountpoint}, ${opened.served}`;
       log.info(`mounted ${description}`, { digest: image.manifestDigest, cache: cache.directory });
       for (const { kind, reason } of surprises(passedOver))

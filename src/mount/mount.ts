@@ -6,6 +6,7 @@
  */
 import { closeSync } from 'node:fs';
 import { statfs } from 'node:fs/promises';
+import { fetchInBackground } from '../cache/background-fetch.js';
 import type { BlockCache, LayerLease } from '../cache/block-cache.js';
 import type { CachedLayer } from '../cache/cached-layer.js';
 import { addon, type FileRead, type Session, type SessionStats, type Touch } from '../native/addon.js';
@@ -31,6 +32,8 @@ export interface MountSettings {
   preload?: boolean | undefined;
   /** What becomes of startup profiles; default keep. */
   profiles?: ProfileUse | undefined;
+  /** Fetch the rest of the image when the host is idle, at most so many bytes per second; default: never. */
+  background?: number | undefined;
 }
 
 export interface MountOptions extends MountSettings {
@@ -160,6 +163,10 @@ export class Mount {
         use: profiles,
         signal: this.#ending.signal,
       });
+    }
+    if (options.background !== undefined) {
+      const { background: rate } = options;
+      void fetchInBackground(cache, leases, { rate, signal: this.#ending.signal });
     }
     this.ended = promise.then(async (end) => {
       this.#ending.abort();

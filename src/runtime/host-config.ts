@@ -26,6 +26,8 @@ export interface HostConfig {
   /** Walk startup profiles through mounts; what becomes of those that are recorded. */
   preload?: boolean;
   profiles?: ProfileUse;
+  /** Bytes per second: fetch what is left of mounted images when the host is idle. */
+  background?: number;
   /** `host[:port]`. */
   insecureRegistries: string[];
   /** PEM file of CAs that every registry is trusted by. */
@@ -74,6 +76,7 @@ export async function parseHostConfig(text: string, file: string): Promise<HostC
     'cache-size': (key) => assign(config, 'cacheSize', fields.parsed(key, parseSize, 'a size such as "20G"')),
     wait: (key) => assign(config, 'wait', fields.parsed(key, parseDuration, 'a time such as "90s"')),
     preload: (key) => assign(config, 'preload', fields.boolean(key)),
+    background: (key) => assign(config, 'background', fields.parsed(key, parseSize, 'a size such as "16M"')),
     profiles: (key) => assign(config, 'profiles', fields.oneOf(key, PROFILE_USES)),
     transports: (key) => assign(config, 'transports', fields.transports(key)),
     'insecure-registries': (key) => config.insecureRegistries.push(...fields.strings(key)),

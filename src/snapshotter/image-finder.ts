@@ -1,6 +1,7 @@
 /** Looks for images that can be mounted at once. */
 import { readFile } from 'node:fs/promises';
 import type { BlockCache } from '../cache/block-cache.js';
+import type { MountSettings } from '../mount/mount.js';
 import { type ImageRequest, openImage } from '../mount/open-image.js';
 import { verifyBytes } from '../oci/digest.js';
 import { parseManifest } from '../oci/manifest.js';
@@ -9,7 +10,7 @@ import { BlobCache } from '../source/blob-cache.js';
 import type { RemoteImageInfo } from './remote-images.js';
 
 /** How images of registries are opened. */
-export type ImageDefaults = Omit<ImageRequest, 'image' | 'store' | 'credentials' | 'layers'>;
+export type ImageDefaults = Omit<ImageRequest, 'image' | 'store' | 'credentials' | 'layers'> & MountSettings;
 
 export type FoundImage = Pick<RemoteImageInfo, 'reference' | 'manifestDigest'>;
 
@@ -27,7 +28,7 @@ export class ImageFinder {
   }
 
   /** The request that mounts the lowest layers of an image that was found. */
-  requestFor({ reference, manifestDigest }: FoundImage, layers: number): ImageRequest {
+  requestFor({ reference, manifestDigest }: FoundImage, layers: number): ImageRequest & MountSettings {
     return { ...this.#defaults, image: pinnedReference(reference, manifestDigest), layers };
   }
 

@@ -49,10 +49,13 @@ export class ImageMounts implements RemoteImages {
   }
 
   async #mount(found: FoundImage, layers: number, mountpoint: string): Promise<Mounted> {
-    const opened = await openImage(this.#finder.requestFor(found, layers), this.#cache);
+    const request = this.#finder.requestFor(found, layers);
+    const opened = await openImage(request, this.#cache);
     try {
       const { image, sources } = opened;
-      const mount = await mountImage({ image, sources, cache: this.#cache, mountpoint });
+      const { preload, profiles, background } = request;
+      const settings = { preload, profiles, background };
+      const mount = await mountImage({ image, sources, cache: this.#cache, mountpoint, ...settings });
       this.#log.info(`mounted ${image.name} at ${mountpoint}, ${opened.served}`);
       return { mount, opened };
     } catch (error) {

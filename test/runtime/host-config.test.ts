@@ -18,6 +18,7 @@ run-dir = "/srv/run"
 wait = "90s"
 preload = false
 profiles = "share"
+background = "16M"
 transports = ["smb", "https"]
 insecure-registries = ["one:5000"]
 registry-ca = "/etc/ssl/own.pem"
@@ -40,6 +41,7 @@ mirrors = ["http://three", "http://four"]
     wait: 90_000,
     preload: false,
     profiles: 'share',
+    background: 16 << 20,
     transports: ['smb', 'https'],
     insecureRegistries: ['one:5000', 'two.example:5000'],
     registryCa: '/etc/ssl/own.pem',
