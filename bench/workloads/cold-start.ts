@@ -1,0 +1,182 @@
+/**
+ * A first start of Python with numpy: from an encrypted share by a host daemon that runs already, on an empty cache,
+ * with and without startup profile and preload; against the same image unpacked on the local disk. The kernel's caches
+ * are dropped before each; every side is an overlay and `runc run` of one bundle.
+ */
+import { mkdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { run } from '../../test/system/command.js';
+import { testImage } from '../../test/system/images.js';
+import { Samba } from '../../test/system/samba.js';
+import { overlayOver, pythonProcess, timeContainer, writeBundle } from '../bundle.js';
+import { LINKS, Link } from '../link/link.js';
+import { cpuSeconds, dropCaches, interleaved, median } from '../measure.js';
+import { expandInto } from '../mounted-image.js';
+import { bundle, ResidentDaemon } from '../resident-daemon.js';
+import type { Figures, Workload } from '../workload.js';
+
+const PLACES = { rack: LINKS.rack, region: LINKS.region };
+/** What of the profile is used. */
+const SIDES = {
+  preload: { profile: true, preload: true },
+  profile: { profile: true, preload: false },
+  none: { profile: false, preload: false },
+};
+
+interface Start {
+  /** Milliseconds: until the mount was there, until the overlay was, and until the container had ended. */
+  mounted: number;
+  overlaid: number;
+  total: number;
+  /** Of the daemon, from the order to the end of the container. */
+  cpu: number;
+  misses: number;
+  lookups: number;
+  fetched: number;
+}
+
+export const workload: Workload = {
+  figures: {
+    cold_start_local_ms: {
+      meaning: 'first start of Python+numpy from the local disk, unpacked, cold page cache',
+    },
+    ...Object.fromEntries(
+      Object.keys(PLACES).flatMap((place) => {
+        const suffix = place === 'rack' ? '' : `_${place}`;
+        const over = place === 'rack' ? '0.5 ms and 10 Gbit/s' : '2 ms and 1 Gbit/s';
+        return [
+          [
+            `cold_profile_time_vs_local_cold${suffix}`,
+            {
+              meaning: `first start from the share with profile, over ${over} ÷ local`,
+              ...(place === 'rack' && { aim: '≤ 0.95' }),
+            },
+          ],
+          [
+            `cold_noprofile_time_vs_local_cold${suffix}`,
+            { meaning: 'the same without profile', ...(place === 'rack' && { aim: '≤ 1.3' }) },
+          ],
+          [
+            `cold_start_time_preload_vs_none${suffix}`,
+            { meaning: 'with profile and preload ÷ without profile' },
+          ],
+          [
+            `cold_start_time_preload_vs_profile${suffix}`,
+            { meaning: 'with ÷ without preload, both with profile' },
+          ],
+        ];
+      }),
+    ),
+  },
+  async run({ work, repetitions, defer, note }) {
+    await bundle();
+    const { directory, tag, check } = await testImage('python');
+    const store = join(work, 'store');
+    await expandInto(store, directory, tag, 'python');
+    const other = await testImage('nginx');
+    await expandInto(store, other.directory, other.tag, 'nginx');
+    const unpacked = join(work, 'unpacked');
+    await run('umoci', ['unpack', '--image', `${directory}:${tag}`, unpacked]);
+    const samba = await Samba.start({ shares: { store: { path: store } }, encryption: 'required' });
+    defer(() => samba.stop());
+    const environment = { ORCA_SMB_USER: samba.username, ORCA_SMB_PASSWORD: samba.password };
+    let starts = 0;
+
+    const startOver = async (lower: string, place: string, mounted: number, begun: number) => {
+      const merged = await overlayOver(lower, join(place, 'overlay'));
+      try {
+        const overlaid = performance.now();
+        await writeBundle(join(place, 'bundle'), merged, pythonProcess);
+        await timeContainer(join(place, 'bundle'), check.stdout!);
+        const ended = performance.now();
+        return { mounted: mounted - begun, overlaid: overlaid - begun, total: ended - begun };
+      } finally {
+        await run('umount', [merged]);
+      }
+    };
+    const local = async (): Promise<number> => {
+      const place = join(work, `local-${starts++}`);
+      await mkdir(place);
+      await dropCaches(3);
+      const begun = performance.now();
+      return (await startOver(join(unpacked, 'rootfs'), place, begun, begun)).total;
+    };
+    const orca = async (
+      port: number,
+      { profile, preload }: { profile: boolean; preload: boolean },
+      recorded?: string,
+    ): Promise<Start & { cache: string; place: string }> => {
+      const place = join(work, `start-${starts++}`);
+      await mkdir(join(place, 'mnt'), { recursive: true });
+      const daemon = await ResidentDaemon.start(place, profile ? { profiles: recorded } : {});
+      const { client } = daemon;
+      const order = { store: samba.url('store').replace(`:${samba.port}/`, `:${port}/`), environment };
+      // As on a host with other containers: the daemon reads from the store already.
+      await mkdir(join(place, 'other'));
+      await client.createMount('other', { ...order, image: 'nginx', mountpoint: join(place, 'other') });
+      const pid = await daemon.pid();
+      try {
+        await dropCaches(3);
+        const cpu = await cpuSeconds(pid);
+        const before = (await client.cache()).bytesFetched;
+        const begun = performance.now();
+        await client.createMount('start', {
+          ...order,
+          image: 'python',
+          mountpoint: join(place, 'mnt'),
+          preload,
+        });
+        const times = await startOver(join(place, 'mnt'), place, performance.now(), begun);
+        const used = (await cpuSeconds(pid)) - cpu;
+        const { requests } = await client.mount('start');
+        const fetched = (await client.cache()).bytesFetched - before;
+        const metrics = {
+          cpu: used,
+          misses: requests['READ'] ?? 0,
+          lookups: requests['LOOKUP'] ?? 0,
+          fetched,
+        };
+        await client.removeMount('start');
+        return { ...times, ...metrics, cache: daemon.cache, place };
+      } finally {
+        await daemon.stop();
+      }
+    };
+    const { cache } = await orca(samba.port, SIDES.none);
+    const recorded = join(cache, 'profiles');
+
+    const figures: Figures = {};
+    for (const [name, speed] of Object.entries(PLACES)) {
+      const link = await Link.open(work, samba.port, speed);
+      defer(() => link.close());
+      const all: Record<string, Start[]> = {};
+      const side = (which: keyof typeof SIDES) => async (): Promise<number> => {
+        const one = await orca(link.port, SIDES[which], recorded);
+        await rm(one.place, { recursive: true });
+        all[which] = [...(all[which] ?? []), one];
+        return one.total;
+      };
+      const took = await interleaved(
+        { local, preload: side('preload'), profile: side('profile'), none: side('none') },
+        repetitions,
+      );
+      await link.close();
+      const suffix = name === 'rack' ? '' : `_${name}`;
+      figures['cold_start_local_ms'] ??= took.median.local;
+      figures[`cold_profile_time_vs_local_cold${suffix}`] = took.ratio('preload', 'local');
+      figures[`cold_noprofile_time_vs_local_cold${suffix}`] = took.ratio('none', 'local');
+      figures[`cold_start_time_preload_vs_none${suffix}`] = took.ratio('preload', 'none');
+      figures[`cold_start_time_preload_vs_profile${suffix}`] = took.ratio('preload', 'profile');
+      note(`${name}, local disk: ${took.median.local.toFixed(0)} ms`);
+      for (const [which, list] of Object.entries(all)) {
+        const of = (key: keyof Start) => median(list.slice(1).map((one) => one[key]));
+        note(
+          `${name}, ${which}: ${of('total').toFixed(0)} ms (mount ${of('mounted').toFixed(0)}, with overlay ` +
+            `${of('overlaid').toFixed(0)}); ${of('lookups')} LOOKUPs, ${of('misses')} READs, ` +
+            `${(of('fetched') / 1e6).toFixed(1)} MB fetched, ${of('cpu').toFixed(2)} CPU seconds of the daemon`,
+        );
+      }
+    }
+    return figures;
+  },
+};
