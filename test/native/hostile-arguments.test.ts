@@ -229,6 +229,40 @@ test('watched blocks tell once, and what a session has touched is there after it
   t.deepEqual(session.filesRead(), read);
 });
 
+test('what a session was asked for is there by path, also after its end; a preload of nonsense harms nobody', async (t) => {
+  const { kernel, files, session } = start(t);
+  await files[0]!.put(0, block(0));
+  const nodeid = await kernel.lookup('big');
+  t.is(await kernel.lookup('nobody'), 0n);
+  await kernel.read(nodeid, 0, 5000);
+  const accesses = session.accesses();
+  t.deepEqual(
+    accesses.map(({ kind, path, first, count }) => [kind, path, first, count]),
+    [
+      ['name', 'big', 0, 1],
+      ['absent', 'nobody', 0, 1],
+      ['pages', 'big', 0, 2],
+    ],
+  );
+  const step = { kind: 'name' as const, path: 'big', first: 0, count: 1 };
+  for (const [bad, error] of [
+    [{ ...step, path: 7 }, TypeError],
+    [{ ...step, first: -1 }, RangeError],
+    [{ ...step, count: 0 }, RangeError],
+    [{ ...step, count: 2 ** 40 }, RangeError],
+  ] as const) {
+    t.throws(() => session.preload('/', [bad as never]), { instanceOf: error });
+  }
+  t.throws(() => session.preload('', [step]), { instanceOf: TypeError });
+  session.stopPreload();
+  // A kind that is none, a path that is no path, and a place that is no mount of ours: none of it reaches the session.
+  session.preload('/proc', [{ ...step, kind: 'bogus' as never }, { ...step, path: '../../etc' }, step]);
+  session.preload('/nowhere', [step]);
+  await kernel.read(nodeid, 0, 5000);
+  await session.close();
+  t.deepEqual(session.accesses().slice(0, 3), accesses);
+});
+
 test('a worker thread puts, verifies and decrypts like any other, and may end in the middle of it', async (t) => {
   const options = place(t);
   const own = new addon.BlockFile(options);
