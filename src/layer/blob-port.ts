@@ -1,6 +1,7 @@
 /** A blob that one thread has and another reads, over a message port; the reader asks, so nothing piles up. */
 import { once } from 'node:events';
 import type { MessagePort } from 'node:worker_threads';
+import { PassedBuffers } from './passed-buffers.js';
 import { decodeError, ExpansionError, encodeError, type FromBlob, type ToBlob } from './worker-messages.js';
 
 /** Chunks that are on their way, of some 64 KiB each. */
@@ -16,7 +17,9 @@ export async function serveBlob(blob: AsyncIterable<Uint8Array>, port: MessagePo
     port.postMessage(message);
   };
   // Of a part, the whole buffer would be copied.
+  const passed = new PassedBuffers();
   const sendChunk = (chunk: Uint8Array) => {
+    passed.add(chunk.length);
     if (chunk.length === chunk.buffer.byteLength) return send({ chunk });
     const copy = new Uint8Array(chunk);
     port.postMessage({ chunk: copy } satisfies FromBlob, [copy.buffer]);

@@ -34,10 +34,12 @@ export function detectCompression(start: Uint8Array): Compression {
  * The decompressed bytes of `blob`. Several gzip members or zstd frames in a row are one stream; zero bytes after
  * the last gzip member are ignored. Throws LayerError CORRUPT for damaged or truncated data, and what `blob` throws.
  * `recorder` gets checkpoints: in gzip about every `recorder.span` bytes, in zstd where a frame begins.
+ * `isKept` as gunzip has it.
  */
 export async function* decompress(
   blob: AsyncIterable<Uint8Array>,
   recorder?: CheckpointRecorder,
+  isKept = true,
 ): AsyncGenerator<Uint8Array, void, void> {
   const source = blob[Symbol.asyncIterator]();
   try {
@@ -52,7 +54,7 @@ export async function* decompress(
     const compression = detectCompression(Buffer.concat(start).subarray(0, MAGIC_SIZE));
     const chunks = resumed(start, source);
     if (recorder !== undefined) recorder.compression = compression;
-    if (compression === 'gzip') yield* gunzip(chunks, recorder);
+    if (compression === 'gzip') yield* gunzip(chunks, recorder, isKept);
     else if (compression === 'zstd') yield* decompressZstd(chunks, recorder);
     else yield* chunks;
   } finally {

@@ -113,7 +113,7 @@ class Expansion {
   }
 
   async #read(reader: BlobReader): Promise<void> {
-    for await (const chunk of decompress(reader, this.#recorder)) {
+    for await (const chunk of decompress(reader, this.#recorder, false)) {
       this.options.signal?.throwIfAborted();
       this.#tarHash.update(chunk);
       this.#tarSize += chunk.length;

@@ -2,6 +2,7 @@
 import { createReadStream } from 'node:fs';
 import { parentPort } from 'node:worker_threads';
 import { readBlob } from './blob-port.js';
+import { PassedBuffers } from './passed-buffers.js';
 import { type BlobInput, encodeError, type FromWorker, type ToWorker } from './worker-messages.js';
 
 const READ_BYTES = 256 << 10;
@@ -13,7 +14,7 @@ export function serveTasks<Task, Result>(
   run: (task: Task, input: BlobInput | undefined, signal: AbortSignal) => Promise<Result>,
 ): void {
   let stop = new AbortController();
-  const post = (message: FromWorker<Result>) => parentPort?.postMessage(message);
+  const post = (message: FromWorker<Result>) => parentPort?.postMessage(message, buffersOf(message));
   parentPort?.on('message', (message: ToWorker<Task>) => {
     if (message.kind === 'abort') {
       stop.abort();
@@ -25,6 +26,14 @@ export function serveTasks<Task, Result>(
       (error: unknown) => post({ kind: 'failed', error: encodeError(error) }),
     );
   });
+}
+
+/** The memory of the documents that a result consists of, which the other thread gets instead of copies. */
+function buffersOf(message: FromWorker<unknown>): ArrayBuffer[] {
+  if (message.kind !== 'done') return [];
+  return Object.values(message.result ?? {}).flatMap((part) =>
+    part instanceof Uint8Array && part.length === part.buffer.byteLength ? (part.buffer as ArrayBuffer) : [],
+  );
 }
 
 /** Tells the pool now and then how many bytes of the blob have been read. */
@@ -40,6 +49,14 @@ export function progressReporter(): (bytesIn: number) => void {
 
 /** The blob of a task. Throws what its file, or the thread that has it, throws. */
 export async function* inputBytes(input: BlobInput | undefined): AsyncGenerator<Uint8Array, void, void> {
+  const passed = new PassedBuffers();
+  for await (const chunk of chunksOf(input)) {
+    yield chunk;
+    passed.add(chunk.length);
+  }
+}
+
+async function* chunksOf(input: BlobInput | undefined): AsyncGenerator<Uint8Array, void, void> {
   if (input === undefined) throw new TypeError('a task without a blob');
   if ('port' in input) yield* readBlob(input.port);
   else
