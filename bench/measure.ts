@@ -50,10 +50,19 @@ const TICKS = 100;
 
 /** CPU seconds, user and system, that a process has used in all its threads. */
 export async function cpuSeconds(pid: number): Promise<number> {
+  const fields = await processStatus(pid);
+  return (Number(fields[11]) + Number(fields[12])) / TICKS;
+}
+
+export async function parentOf(pid: number): Promise<number> {
+  return Number((await processStatus(pid))[1]);
+}
+
+/** Fields of /proc/PID/stat from the third on, the state. */
+async function processStatus(pid: number): Promise<string[]> {
   const stat = await readFile(`/proc/${pid}/stat`, 'latin1');
   // The name, in parentheses, may hold anything.
-  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-  return (Number(fields[11]) + Number(fields[12])) / TICKS;
+  return stat.slice(stat.lastIndexOf(')') + 2).split(' ');
 }
 
 /** Bytes of memory that a process had at most, since it was started. */

@@ -1,10 +1,13 @@
 /** A host daemon with a cache and a run directory of its own, as the bundles of dist/bin have it. */
+import { existsSync } from 'node:fs';
 import { cp, mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { DaemonClient } from '../src/daemon/client.js';
 import { socketOf } from '../src/daemon/start.js';
 import { packageFile } from '../src/installation.js';
 import { run } from '../test/system/command.js';
+import { parentOf } from './measure.js';
 
 /** The command that the bundles are, as users have it. */
 export const ORCA = packageFile('dist/bin/orca.js');
@@ -13,6 +16,9 @@ export const ORCA = packageFile('dist/bin/orca.js');
 export async function bundle(): Promise<void> {
   await run(process.execPath, [packageFile('bundle.js')]);
 }
+
+/** The machine may be busy. */
+const END_MS = 60_000;
 
 export interface DaemonOptions {
   /** A directory that the daemon's startup profiles are copied from. */
@@ -60,9 +66,16 @@ export class ResidentDaemon {
     return answer.pid;
   }
 
-  /** Its mounts end, too. */
+  /** Its mounts end, too, and neither a process nor the supervisor of it is left. */
   async stop(): Promise<void> {
+    const pid = await this.pid();
+    const supervisor = await parentOf(pid);
+    for (const { id } of await this.client.mounts()) await this.client.removeMount(id, { force: true });
     await this.orca('daemon', '--stop', '--force');
+    for (const end = Date.now() + END_MS; [pid, supervisor].some((one) => existsSync(`/proc/${one}`)); ) {
+      if (Date.now() > end) throw new Error(`the daemon ${pid} or its supervisor ${supervisor} does not end`);
+      await sleep(20);
+    }
   }
 
   /** Copies the startup profiles of this daemon, which is stopped, to a directory. */
