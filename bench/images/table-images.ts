@@ -1,6 +1,6 @@
 /**
- * The images of Project Teleport's published table, by size of their files and number of layers: 182 MB in 6,
- * 1.7 GB in 7, 5.1 GB in 34, and 1.8 KB in 1. The three big ones run the same program, Python that imports numpy and
+ * Images like those of Project Teleport's published table, which had 182 MB in 6 layers, 1.7 GB in 7, 5.1 GB in 34 and
+ * 1.8 KB in 1; these are up to a fifth larger. The three big ones run the same program, Python that imports numpy and
  * adds; what else they hold is Debian's. The tiny one is a static binary that prints a line.
  */
 

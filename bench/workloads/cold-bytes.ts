@@ -16,7 +16,7 @@ export const workload: Workload = {
   figures: {
     cold_bytes_fetched_vs_read: {
       meaning: 'bytes fetched from the share ÷ bytes in replies to READ',
-      aim: '≤ 2',
+      aim: '≤ 1.5',
     },
     cold_bytes_fetched_vs_touched: { meaning: 'bytes fetched ÷ bytes of pages that the container touched' },
     cold_bytes_fetched_vs_image: { meaning: 'bytes fetched ÷ bytes of all layers' },
