@@ -84,7 +84,8 @@ export class FetchScheduler {
       attemptTimeout,
       isParked: (want) => this.#queue.has(want),
       unpark: (want) => this.#queue.delete(want),
-      deliver: (run, source, bytes) => this.#deliver(run, source, bytes),
+      deliver: (run, source, bytes) =>
+        this.#deliver(run, source, bytes).catch((error: Error) => this.#defect(run, error)),
       changed: () => this.#pump(),
     };
   }
@@ -183,12 +184,14 @@ export class FetchScheduler {
   #track(wants: Run, work: Promise<void>): void {
     const { running } = wants[0].layer;
     const guarded = work
-      .catch((error: Error) => {
-        this.#log.defect(error);
-        this.#delivery.giveUp(wants.filter((want) => want.layer.wants.get(want.block) === want));
-      })
+      .catch((error: Error) => this.#defect(wants, error))
       .finally(() => running.delete(guarded));
     running.add(guarded);
+  }
+
+  #defect(wants: Run, error: Error): void {
+    this.#log.defect(error);
+    this.#delivery.giveUp(wants.filter((want) => want.layer.wants.get(want.block) === want));
   }
 
   #pump(): void {

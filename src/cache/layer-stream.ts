@@ -25,7 +25,7 @@ export interface StreamHost {
   isParked(want: Want): boolean;
   /** It is parked no longer; false when it was not. */
   unpark(want: Want): boolean;
-  /** Puts blocks that have come, and parks again those that are wrong and still wanted. */
+  /** Puts blocks that have come, and parks again those that are wrong and still wanted. Never rejects. */
   deliver(run: Run, source: LayerSource, bytes: Uint8Array): Promise<void>;
   /** Something has passed, or the stream has ended: what is parked, or to be prefetched, is to be looked at again. */
   changed(): void;

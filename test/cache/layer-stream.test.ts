@@ -212,3 +212,22 @@ test('what nobody reads any more ends the stream', async (t) => {
   t.true(rig.file.count() < content.digests.count);
   t.is(source.ended, 1);
 });
+
+test('a defect while blocks are put is EIO for their readers, and the stream goes on', async (t) => {
+  const content = randomLayer(10, SIZE);
+  const source = new StreamSource([content]);
+  const rig = new Rig(content, [source as unknown as FaultSource]);
+  const put = rig.file.putRun.bind(rig.file);
+  let defects = 1;
+  rig.file.putRun = async (first, bytes) => {
+    if (first <= block(PIECE) && block(2 * PIECE) > first && first > 0 && defects-- > 0)
+      throw new Error('defect');
+    return put(first, bytes);
+  };
+  const [broken, right] = await Promise.all([rig.read(block(PIECE)), rig.read(block(3 * PIECE))]);
+  t.is(broken, EIO);
+  t.deepEqual(right, rig.expected(block(3 * PIECE)));
+  t.regex(rig.log.join('\n'), /defect/);
+  t.deepEqual(await rig.read(block(PIECE)), rig.expected(block(PIECE)));
+  await rig.idle();
+});
