@@ -9,8 +9,8 @@ import { packageFile } from '../src/installation.js';
 import { run } from '../test/system/command.js';
 import { parentOf } from './measure.js';
 
-/** The command that the bundles are, as users have it. */
-export const ORCA = packageFile('dist/bin/orca.js');
+/** The command as users have it: the launcher, with the bundles. */
+export const ORCA = packageFile('native/build/orca');
 
 /** Makes them of what was compiled. */
 export async function bundle(): Promise<void> {
@@ -57,7 +57,7 @@ export class ResidentDaemon {
 
   /** Runs the command; gives its stdout. */
   orca(...args: string[]): Promise<string> {
-    return run(process.execPath, [ORCA, ...args], { env: this.env });
+    return run(ORCA, args, { env: this.env });
   }
 
   async pid(): Promise<number> {

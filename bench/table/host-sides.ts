@@ -79,8 +79,8 @@ export class HostSides {
       const start = async (repository: string, { tag, check }: BuiltImage) => {
         const port = await freePort();
         const options = ['run', '--rm', '--transports', 'smb', '--env', `PORT=${port}`];
-        const args = [ORCA, ...options, `${host}/${repository}:${tag}`, ...check.command];
-        return untilReady(process.execPath, args, check, port, daemon.env);
+        const args = [...options, `${host}/${repository}:${tag}`, ...check.command];
+        return untilReady(ORCA, args, check, port, daemon.env);
       };
       try {
         await start(WARM_UP, warmUp);
