@@ -11,6 +11,7 @@
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { httpUrl } from '../http-url.js';
 import { log } from '../telemetry/logger.js';
 import { METRICS_TYPE } from '../telemetry/metrics.js';
 import { MOUNT_ID } from './api.js';
@@ -55,8 +56,7 @@ export async function serveHttp(daemon: Daemon, { host, port }: HttpAddress): Pr
     server.once('error', reject);
     server.listen(port, host, resolve);
   });
-  const { address, family, port: own } = server.address() as AddressInfo;
-  return `http://${family === 'IPv6' ? `[${address}]` : address}:${own}/`;
+  return `${httpUrl(server.address() as AddressInfo)}/`;
 }
 
 interface Answer {

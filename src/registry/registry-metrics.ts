@@ -5,6 +5,7 @@
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { FastifyReply, FastifyRequest } from 'fastify';
+import { httpUrl } from '../http-url.js';
 import { Histogram } from '../telemetry/histogram.js';
 import { METRICS_TYPE, Metrics } from '../telemetry/metrics.js';
 import type { Expansion } from './expansion/expansion.js';
@@ -137,9 +138,8 @@ export async function serveMetrics(
   }).catch((cause: Error) => {
     throw new RegistryError('LISTEN', `--metrics ${host}:${port}: ${cause.message}`, { cause });
   });
-  const { address, family, port: own } = server.address() as AddressInfo;
   return {
-    url: `http://${family === 'IPv6' ? `[${address}]` : address}:${own}/metrics`,
+    url: `${httpUrl(server.address() as AddressInfo)}/metrics`,
     close: () => {
       server.close();
       server.closeAllConnections();

@@ -3,6 +3,7 @@ import { readFile } from 'node:fs/promises';
 import type { AddressInfo } from 'node:net';
 import type { Server as TlsServer } from 'node:tls';
 import { type FastifyInstance, type FastifyServerOptions, fastify } from 'fastify';
+import { httpUrl } from '../http-url.js';
 import { log } from '../telemetry/logger.js';
 import { acceptRequestId, REQUEST_ID_HEADER, withRequestId } from '../telemetry/request-id.js';
 import { Access, type AccessOptions } from './access.js';
@@ -286,7 +287,5 @@ async function listen(server: FastifyInstance, options: RegistryOptions): Promis
   } catch (cause) {
     throw new RegistryError('LISTEN', `${host}:${options.port ?? 0}: ${(cause as Error).message}`, { cause });
   }
-  const { address, family, port } = server.server.address() as AddressInfo;
-  const shown = family === 'IPv6' ? `[${address}]` : address;
-  return `${options.tls === undefined ? 'http' : 'https'}://${shown}:${port}`;
+  return httpUrl(server.server.address() as AddressInfo, options.tls === undefined ? 'http' : 'https');
 }

@@ -8,6 +8,7 @@
 import { constants, type Stats } from 'node:fs';
 import { lstat, open, readlink } from 'node:fs/promises';
 import { join } from 'node:path';
+import { Limit } from '../limit.js';
 import { RuntimeError } from './runtime-error.js';
 
 /** As the kernel, which gives up with ELOOP after 40. */
@@ -17,24 +18,7 @@ const MAX_LINKS = 40;
  * A read keeps one of the four threads by which Node works on files until the mount answers. Where this process serves
  * the mount, the answer may need such a thread as well: some must be left, however many containers start.
  */
-class Gate {
-  #free = 2;
-  readonly #waiting: (() => void)[] = [];
-
-  async through<T>(work: () => Promise<T>): Promise<T> {
-    if (this.#free > 0) this.#free -= 1;
-    else await new Promise<void>((resolve) => this.#waiting.push(resolve));
-    try {
-      return await work();
-    } finally {
-      const next = this.#waiting.shift();
-      if (next === undefined) this.#free += 1;
-      else next();
-    }
-  }
-}
-
-const gate = new Gate();
+const reads = new Limit(2);
 
 export interface RootfsEntry {
   /** On the host. */
@@ -92,7 +76,7 @@ export async function readText(root: string, path: string, maxBytes: number): Pr
     const size = `${entry.stats.size} bytes, more than the ${maxBytes} that Orca reads`;
     throw new RuntimeError('HOSTILE_ROOTFS', `${path} in the image has ${size}`);
   }
-  return await gate.through(async () => {
+  return await reads.run(async () => {
     const file = await open(entry.path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
     try {
       return await file.readFile('utf8');

@@ -2,6 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Store } from '../../image/store.js';
 import type { WorkerPool } from '../../layer/worker-pool.js';
+import type { Limit } from '../../limit.js';
 import type { Descriptor } from '../../oci/manifest.js';
 import { canonicalName } from '../../oci/reference.js';
 import { log } from '../../telemetry/logger.js';
@@ -10,7 +11,6 @@ import { isTransient, pauseAfter, reasonOf } from './failure.js';
 import { type ImagePlan, type PlannedLayer, planImage } from './image-plan.js';
 import type { JobName, JobRecord, JobRecords, RecordedLayer } from './job-records.js';
 import type { LayerTasks } from './layer-tasks.js';
-import type { Limit } from './limit.js';
 import type { Shares } from './shares.js';
 import type { Webhook } from './webhook.js';
 import type { ExpansionTasks } from './worker-messages.js';

@@ -7,12 +7,12 @@ import { mkdir, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { request } from 'undici';
+import { Limit } from '../../limit.js';
 import type { Descriptor } from '../../oci/manifest.js';
 import { log } from '../../telemetry/logger.js';
 import { type DataDirectory, readIfPresent } from '../data-directory.js';
 import { RegistryError } from '../registry-error.js';
 import { pauseAfter, reasonOf } from './failure.js';
-import { Limit } from './limit.js';
 
 export interface WebhookOptions {
   url: string;
