@@ -5,8 +5,9 @@
  * It comes from a registry, and so do its digests: nothing in it is taken for granted but that it has the digest which
  * the image manifest names.
  */
-import { createHash } from 'node:crypto';
+import { Readable } from 'node:stream';
 import type { ByteString } from '../erofs/tree.js';
+import { digestOf } from '../oci/digest.js';
 import { TarParser } from '../tar/parser.js';
 import { quoteName, type TarEntry, type TarEntryType } from '../tar/tar.js';
 import { gunzip } from './gunzip.js';
@@ -72,7 +73,7 @@ export function tocOffset(footer: Uint8Array, blobSize: number): number | undefi
  */
 export async function readToc(compressed: Uint8Array, digest: string): Promise<TocEntry[]> {
   const json = await extract(compressed);
-  const found = `sha256:${createHash('sha256').update(json).digest('hex')}`;
+  const found = digestOf(json);
   if (found !== digest) {
     throw new LayerError('DIGEST_MISMATCH', `the table of contents has the digest ${found}, not ${digest}`);
   }
@@ -85,7 +86,7 @@ async function extract(compressed: Uint8Array): Promise<Buffer> {
   const pieces: Buffer[] = [];
   let isToc = false;
   let length = 0;
-  for await (const bytes of gunzip(once(compressed))) {
+  for await (const bytes of gunzip(Readable.from([compressed]))) {
     length += bytes.length;
     if (length > MAX_TOC_BYTES)
       throw new LayerError('TOO_LARGE', `a table of more than ${MAX_TOC_BYTES} bytes`);
@@ -96,10 +97,6 @@ async function extract(compressed: Uint8Array): Promise<Buffer> {
   }
   for (const _ of parser.finish());
   return Buffer.concat(pieces);
-}
-
-async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
-  yield bytes;
 }
 
 /** Entries of the JSON. Throws LayerError CORRUPT, TOO_LARGE or INCOMPLETE. */

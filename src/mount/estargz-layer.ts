@@ -13,7 +13,7 @@ import {
   tocOffset,
 } from '../layer/estargz-toc.js';
 import { LayerError } from '../layer/layer-error.js';
-import { digestOf, isDigest } from '../oci/digest.js';
+import { digestOf, isDigest, parseDigest } from '../oci/digest.js';
 import type { Descriptor } from '../oci/manifest.js';
 import type { RemoteBlob } from '../oci/remote-blob.js';
 import type { Repository } from '../oci/repository.js';
@@ -21,7 +21,6 @@ import type { HostLayer, HostLayers } from './host-layers.js';
 
 /** What the end of the blob is fetched in at first: footer and table of a small layer. */
 const FIRST_TAIL = 64 << 10;
-const KEY_PREFIX = 'sha256:'.length;
 
 /** Whether the manifest says that the layer has a table of contents. */
 export function claimsToc({ annotations }: Descriptor): boolean {
@@ -44,7 +43,7 @@ export async function openEstargzLayer(
     throw new LayerError('CORRUPT', 'the digest of its table of contents is no sha256 digest');
   }
   // The diffID proves nothing here, so images share a layer only when they share the table.
-  const key = digestOf(Buffer.from(`estargz\n${digest}\n${blob.digest}\n${diffID}\n`)).slice(KEY_PREFIX);
+  const { hex: key } = parseDigest(digestOf(Buffer.from(`estargz\n${digest}\n${blob.digest}\n${diffID}\n`)));
   return host.once(key, diffID, signal, async () => {
     const { offset, compressed } = await fetchToc(repository.blob(blob, 'layer'), signal);
     const entries = await readToc(compressed, digest);

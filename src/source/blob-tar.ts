@@ -1,7 +1,7 @@
 /** Random access to the tar in a compressed blob, by its checkpoints. */
 import type { Checkpoints, Segment } from '../layer/checkpoints.js';
 import { InflatedSegment } from './inflated-segment.js';
-import { RangeJoiner, type ReadBytes } from './range-joiner.js';
+import { RangeJoiner, type ReadBytes, readPieces } from './range-joiner.js';
 import { SourceError } from './source.js';
 import { ZstdSegment } from './zstd-segment.js';
 
@@ -89,15 +89,11 @@ export class BlobTar {
       throw new SourceError('CORRUPT', `the recipe of blob ${digest} goes beyond the end of its tar`);
     }
     if (compression === 'plain') return this.#joiner.read(offset, length);
-    const pieces: Promise<Uint8Array>[] = [];
-    for (let at = offset; at < offset + length; ) {
+    return readPieces(offset, length, (at, last) => {
       const segment = segments[this.#checkpoints.segmentAt(at)] as Segment;
-      const end = Math.min(segment.outEnd, offset + length);
-      pieces.push(this.#readSegment(segment, at - segment.out, end - segment.out));
-      at = end;
-    }
-    await Promise.allSettled(pieces);
-    return Buffer.concat(await Promise.all(pieces));
+      const end = Math.min(segment.outEnd, last);
+      return { bytes: this.#readSegment(segment, at - segment.out, end - segment.out), end };
+    });
   }
 
   async #readSegment({ index }: Segment, from: number, to: number): Promise<Uint8Array> {

@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import type { Chunk, ChunkMap } from '../layer/chunk-map.js';
 import { InflateError, Inflater } from '../native/inflate.js';
 import type { SegmentMemory } from './blob-tar.js';
-import { RangeJoiner, type ReadBytes } from './range-joiner.js';
+import { RangeJoiner, type ReadBytes, readPieces } from './range-joiner.js';
 import { SourceError } from './source.js';
 
 /** Compressed bytes that are in memory at once, of one layer: a hostile map has many chunks in the same bytes. */
@@ -29,17 +29,13 @@ export class ChunkedTar {
     if (offset + length > size) {
       throw new SourceError('CORRUPT', `a recipe goes beyond the end of chunk map ${digest}`);
     }
-    const pieces: Promise<Uint8Array>[] = [];
-    for (let at = offset; at < offset + length; ) {
+    return readPieces(offset, length, (at, last) => {
       const index = this.#map.chunkAt(at);
       const start = this.#map.start(index);
       const chunk = this.#map.chunk(index);
-      const end = Math.min(start + chunk.length, offset + length);
-      pieces.push(this.#readChunk(index, chunk, at - start, end - start));
-      at = end;
-    }
-    await Promise.allSettled(pieces);
-    return Buffer.concat(await Promise.all(pieces));
+      const end = Math.min(start + chunk.length, last);
+      return { bytes: this.#readChunk(index, chunk, at - start, end - start), end };
+    });
   }
 
   async #readChunk(index: number, chunk: Chunk, from: number, to: number): Promise<Uint8Array> {

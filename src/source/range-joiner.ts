@@ -14,6 +14,26 @@ interface Wanted {
 
 export type ReadBytes = (offset: number, length: number) => Promise<Uint8Array>;
 
+/**
+ * `length` bytes at `offset` of what lies in pieces, all of which are asked for at once. `pieceAt` gives the bytes from
+ * `at` on, up to `end` at most, and where they end.
+ */
+export async function readPieces(
+  offset: number,
+  length: number,
+  pieceAt: (at: number, end: number) => { bytes: Promise<Uint8Array>; end: number },
+): Promise<Uint8Array> {
+  const pieces: Promise<Uint8Array>[] = [];
+  for (let at = offset; at < offset + length; ) {
+    const { bytes, end } = pieceAt(at, offset + length);
+    pieces.push(bytes);
+    at = end;
+  }
+  // None is left under way when one has failed.
+  await Promise.allSettled(pieces);
+  return Buffer.concat(await Promise.all(pieces));
+}
+
 export class RangeJoiner {
   readonly #read: ReadBytes;
   #wanted: Wanted[] = [];

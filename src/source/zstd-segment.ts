@@ -1,4 +1,5 @@
 /** One segment of a zstd blob: some frames, decompressed as a whole when somebody reads of them. */
+import { Readable } from 'node:stream';
 import type { Checkpoints, Segment } from '../layer/checkpoints.js';
 import { LayerError } from '../layer/layer-error.js';
 import { decompressAside } from '../layer/layer-threads.js';
@@ -51,7 +52,7 @@ export class ZstdSegment implements KeptSegment {
     const bytes = Buffer.allocUnsafeSlow(this.size);
     let filled = 0;
     try {
-      for await (const chunk of decompressAside(once(compressed), true)) {
+      for await (const chunk of decompressAside(Readable.from([compressed]), true)) {
         if (filled + chunk.length > bytes.length) throw this.#corrupt('a segment is too long');
         bytes.set(chunk, filled);
         filled += chunk.length;
@@ -66,8 +67,4 @@ export class ZstdSegment implements KeptSegment {
   #corrupt(what: string, cause?: unknown): SourceError {
     return new SourceError('CORRUPT', `blob ${this.#checkpoints.digest}: ${what}`, { cause });
   }
-}
-
-async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array, void, void> {
-  yield bytes;
 }
