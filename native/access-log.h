@@ -16,7 +16,7 @@
 
 namespace orca {
 
-/// As in a startup profile (src/cache/profile-step.ts).
+/// As in a startup profile (src/native/access.ts).
 enum class AccessKind : uint8_t { name, absent, listing, link, pages };
 
 /// An access by path, relative to the root; the root itself is empty.

@@ -1,7 +1,7 @@
 /** The options of the commands that mount an image: how it starts. */
 import { type Command, Option } from 'commander';
 import type { MountSettings } from '../mount/mount.js';
-import type { ProfileUse } from '../mount/profile-use.js';
+import { PROFILE_USES, type ProfileUse } from '../mount/profile-use.js';
 import { sizeOption } from './options.js';
 
 export interface MountOptions {
@@ -21,7 +21,7 @@ export function addMountOptions(command: Command): Command {
         '--profiles <use>',
         'startup profiles: publish them to the registry, keep them here, or do without',
       )
-        .choices(['share', 'keep', 'off'] satisfies ProfileUse[])
+        .choices(PROFILE_USES)
         .default('keep'),
     )
     .addOption(

@@ -7,7 +7,7 @@
  */
 import { closeSync } from 'node:fs';
 import type { BlockCache } from '../cache/block-cache.js';
-import { adoptMount, type Mount, mountImage } from '../mount/mount.js';
+import { adoptMount, type Mount, mountImage, settingsOf } from '../mount/mount.js';
 import { MountError } from '../mount/mount-error.js';
 import { isDead, locate, MNT_DETACH } from '../mount/mount-point.js';
 import { mountAt, ORCA_TYPE } from '../mount/mount-table.js';
@@ -130,9 +130,7 @@ export class Mounts {
         sources,
         cache: this.#cache,
         mountpoint,
-        preload: request.preload,
-        profiles: request.profiles,
-        background: request.background,
+        ...settingsOf(request),
         onDescriptor: (fd) => this.#hold(id, fd),
       });
       await saved;

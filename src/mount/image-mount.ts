@@ -2,7 +2,7 @@
 import { BlockCache } from '../cache/block-cache.js';
 import type { ProcessConfig } from '../oci/image-config.js';
 import { isLogged, log } from '../telemetry/logger.js';
-import { type MountEnd, type MountSettings, mountImage } from './mount.js';
+import { type MountEnd, type MountSettings, mountImage, settingsOf } from './mount.js';
 import { type ImageRequest, type OpenOptions, openImage } from './open-image.js';
 import { surprises } from './source-choice.js';
 
@@ -32,14 +32,14 @@ export async function mountRequested(
   signal?: AbortSignal,
   options?: OpenOptions,
 ): Promise<ImageMount> {
-  const { cacheSize: limit, mountpoint, preload, profiles, background } = request;
+  const { cacheSize: limit, mountpoint } = request;
   const cache = await BlockCache.open(request.cache, limit === undefined ? {} : { limit });
   try {
     const opened = await openImage(request, cache, signal, options);
     const { image, sources, passedOver } = opened;
     try {
       signal?.throwIfAborted();
-      const mount = await mountImage({ image, sources, cache, mountpoint, preload, profiles, background });
+      const mount = await mountImage({ image, sources, cache, mountpoint, ...settingsOf(request) });
       const description = `${image.name} at ${mount.mountpoint}, ${opened.served}`;
       log.info(`mounted ${description}`, { digest: image.manifestDigest, cache: cache.directory });
       for (const { kind, reason } of surprises(passedOver))

@@ -36,6 +36,10 @@ export interface MountSettings {
   background?: number | undefined;
 }
 
+export function settingsOf({ preload, profiles, background }: MountSettings): MountSettings {
+  return { preload, profiles, background };
+}
+
 export interface MountOptions extends MountSettings {
   image: RemoteImage;
   /** Where absent blocks come from, in order of preference. */
@@ -247,11 +251,6 @@ export class Mount {
   /** The layers as the cache has them, in the order of the devices. */
   get layers(): readonly CachedLayer[] {
     return this.#leases.map(({ layer }) => layer);
-  }
-
-  /** Whether the block of a device is in the cache. */
-  has(device: number, block: number): boolean {
-    return this.#leases[device]?.layer.blockFile.has(block) ?? false;
   }
 
   stats(): MountStats {

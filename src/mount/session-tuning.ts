@@ -1,9 +1,7 @@
 /** What of a session can be switched off, to see what it is good for on a machine: by the environment, for all mounts. */
 import type { SessionOptions } from '../native/addon.js';
+import { MAX_POLL } from '../native/session.js';
 import { MountError } from './mount-error.js';
-
-/** Microseconds; more is a thread that never sleeps. */
-const MAX_POLL = 10_000;
 
 /**
  * ORCA_SESSION_POLL: microseconds that a session looks for the next request before it sleeps, 0 for never.

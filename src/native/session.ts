@@ -13,8 +13,8 @@ const MAX_THREADS = 64;
  * measured at 8,000 lookups per second there, 200 at 32,000.
  */
 const DEFAULT_POLL = 200;
-/** More is a thread that never sleeps. */
-const MAX_POLL = 10_000;
+/** Microseconds; more is a thread that never sleeps. */
+export const MAX_POLL = 10_000;
 
 export class Session implements SessionContract {
   readonly #native: NativeSession;

@@ -1,6 +1,6 @@
 /** Images mounted by this process: what `orca snapshotter --no-daemon` does. They end with it. */
 import type { BlockCache } from '../cache/block-cache.js';
-import { type Mount, mountImage } from '../mount/mount.js';
+import { type Mount, mountImage, settingsOf } from '../mount/mount.js';
 import { type OpenedImage, openImage } from '../mount/open-image.js';
 import { type Logger, log } from '../telemetry/logger.js';
 import type { FoundImage, ImageFinder } from './image-finder.js';
@@ -53,8 +53,7 @@ export class ImageMounts implements RemoteImages {
     const opened = await openImage(request, this.#cache);
     try {
       const { image, sources } = opened;
-      const { preload, profiles, background } = request;
-      const settings = { preload, profiles, background };
+      const settings = settingsOf(request);
       const mount = await mountImage({ image, sources, cache: this.#cache, mountpoint, ...settings });
       this.#log.info(`mounted ${image.name} at ${mountpoint}, ${opened.served}`);
       return { mount, opened };
