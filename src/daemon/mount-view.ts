@@ -1,6 +1,6 @@
 /** Makes what the page shows (page-view.ts) of what the daemon knows. */
 import { type NamedFile, readFileNames } from '../mount/file-names.js';
-import type { LayerStats } from '../mount/mount.js';
+import type { LayerStats, MountStats } from '../mount/mount.js';
 import type { Touch } from '../native/addon.js';
 import { Histogram, LATENCY_BOUNDS } from '../telemetry/histogram.js';
 import { log } from '../telemetry/logger.js';
@@ -45,7 +45,7 @@ export class Views {
       now: Date.now(),
       startedAt,
       cache: { used, limit },
-      mounts: this.#daemon.mounts.all().map((served) => summaryOf(served, served.mount.stats().layers)),
+      mounts: this.#daemon.mounts.all().map((served) => summaryOf(served, served.mount.stats())),
     };
   }
 
@@ -54,11 +54,12 @@ export class Views {
     const served = this.#daemon.mounts.get(id);
     const names = await this.#namesOf(served);
     const { mount } = served;
-    const { session, layers } = mount.stats();
+    const stats = mount.stats();
+    const { session, layers } = stats;
     const { served: why, passedOver, manifestDigest } = served.info();
     const touches = mount.touched();
     return {
-      ...summaryOf(served, layers),
+      ...summaryOf(served, stats),
       manifestDigest,
       now: Date.now(),
       served: why,
@@ -91,7 +92,7 @@ export class Views {
   }
 }
 
-function summaryOf(served: ServedMount, layers: readonly LayerStats[]): MountSummary {
+function summaryOf(served: ServedMount, { session, layers }: MountStats): MountSummary {
   const { id, image, mountpoint, bytesRead, hitRatio, problem } = served.info();
   const fetched: Record<string, number> = {};
   for (const { kind, bytes } of layers.flatMap(({ sources }) => sources))
@@ -99,7 +100,7 @@ function summaryOf(served: ServedMount, layers: readonly LayerStats[]): MountSum
   return {
     ...{ id, image, mountpoint, layers: layers.length, bytesRead, hitRatio, fetched },
     since: sinceOf(served),
-    readsWaiting: served.mount.stats().session.readsWaiting,
+    readsWaiting: session.readsWaiting,
     ...(problem !== undefined && { problem }),
   };
 }
@@ -138,18 +139,14 @@ function sourcesOf(layers: readonly LayerStats[]): SourceView[] {
 }
 
 function layersOf({ mount }: ServedMount, touches: readonly Touch[]): LayerView[] {
+  const read = mount.layers.map(() => new Set<number>());
+  for (const { device, block } of touches) read[device]?.add(block);
   return mount.layers.map(({ digests, blockFile }, device) => {
     const { diffID, size, blockSize, count } = digests;
-    const read = new Uint8Array(count);
-    let blocksRead = 0;
-    for (const touch of touches) {
-      if (touch.device !== device) continue;
-      read[touch.block] = 1;
-      blocksRead += 1;
-    }
+    const own = read[device] ?? new Set();
     return {
-      ...{ diffID, size, blockSize, blocks: count, blocksCached: blockFile.count(), blocksRead },
-      read: inCells(count, (block) => read[block] === 1),
+      ...{ diffID, size, blockSize, blocks: count, blocksCached: blockFile.count(), blocksRead: own.size },
+      read: inCells(count, (block) => own.has(block)),
       cached: inCells(count, (block) => blockFile.has(block)),
     };
   });
