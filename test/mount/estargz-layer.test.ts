@@ -1,16 +1,11 @@
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { gunzipSync } from 'node:zlib';
 import anyTest, { type ExecutionContext, type TestFn } from 'ava';
-import { BlockCache } from '../../src/cache/block-cache.js';
 import { ErofsImage, readTree } from '../../src/erofs/reader.js';
 import type { RegularFile } from '../../src/erofs/tree.js';
 import { TOC_ANNOTATION } from '../../src/layer/estargz-toc.js';
 import { openUnexpandedImage } from '../../src/mount/unexpanded-image.js';
 import { digestOf } from '../../src/oci/digest.js';
 import { encodeManifest, MEDIA_TYPE } from '../../src/oci/manifest.js';
-import { RegistryClient } from '../../src/oci/registry-client.js';
 import { readLayerMetadata } from '../../src/source/layer-metadata.js';
 import type { Source } from '../../src/source/source.js';
 import type { Logger } from '../../src/telemetry/logger.js';
@@ -18,37 +13,20 @@ import { openVhd } from '../../src/vhd/vhd.js';
 import { Random } from '../image/random.js';
 import { type Estargz, estargz } from '../layer/estargz.js';
 import { contentOf, find } from '../layer/layers.js';
-import { FakeRegistry } from '../oci/fake-registry.js';
 import { member } from '../tar/archive.js';
+import { type Host, startHost, stopHost } from './host.js';
 
-interface Context {
-  registry: FakeRegistry;
-  client: RegistryClient;
-  directory: string;
-  cache: BlockCache;
+interface Context extends Host {
   warnings: string[];
 }
 
 const test = anyTest as TestFn<Context>;
 
 test.beforeEach(async (t) => {
-  const directory = await mkdtemp(join(tmpdir(), 'orca-estargz-layer-'));
-  t.context = {
-    registry: await FakeRegistry.start(),
-    client: new RegistryClient({ credentials: async () => undefined }),
-    directory,
-    cache: await BlockCache.open(join(directory, 'cache'), { limit: 256 << 20 }),
-    warnings: [],
-  };
+  t.context = { ...(await startHost()), warnings: [] };
 });
 
-test.afterEach.always(async (t) => {
-  const { registry, client, cache, directory } = t.context;
-  await client.close();
-  await registry.stop();
-  cache.close();
-  await rm(directory, { recursive: true });
-});
+test.afterEach.always((t) => stopHost(t.context));
 
 const FIRST = new Random(1).bytes(700_000);
 const SECOND = new Random(2).bytes(500_000);

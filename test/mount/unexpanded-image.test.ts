@@ -1,42 +1,20 @@
-import { mkdtemp, readdir, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import anyTest, { type ExecutionContext, type TestFn } from 'ava';
-import { BlockCache } from '../../src/cache/block-cache.js';
 import { openUnexpandedImage } from '../../src/mount/unexpanded-image.js';
-import { RegistryClient } from '../../src/oci/registry-client.js';
 import { Random } from '../image/random.js';
 import { chunksOf, expand } from '../layer/layers.js';
-import { FakeRegistry } from '../oci/fake-registry.js';
 import { archive, member } from '../tar/archive.js';
+import { type Host, startHost, stopHost } from './host.js';
 
-interface Context {
-  registry: FakeRegistry;
-  client: RegistryClient;
-  directory: string;
-  cache: BlockCache;
-}
-
-const test = anyTest as TestFn<Context>;
+const test = anyTest as TestFn<Host>;
 
 test.beforeEach(async (t) => {
-  const directory = await mkdtemp(join(tmpdir(), 'orca-unexpanded-'));
-  t.context = {
-    registry: await FakeRegistry.start(),
-    client: new RegistryClient({ credentials: async () => undefined }),
-    directory,
-    cache: await BlockCache.open(join(directory, 'cache'), { limit: 256 << 20 }),
-  };
+  t.context = await startHost();
 });
 
-test.afterEach.always(async (t) => {
-  const { registry, client, cache, directory } = t.context;
-  await client.close();
-  await registry.stop();
-  cache.close();
-  await rm(directory, { recursive: true });
-});
+test.afterEach.always((t) => stopHost(t.context));
 
 const BASE = archive(
   member({ name: 'bin/', type: '5' }),
@@ -45,13 +23,13 @@ const BASE = archive(
 );
 const TOP = archive(member({ name: 'etc/.wh.old' }), member({ name: 'app' }, new Random(2).bytes(900_000)));
 
-function open(t: ExecutionContext<Context>, manifestDigest: string, cache = t.context.cache) {
+function open(t: ExecutionContext<Host>, manifestDigest: string, cache = t.context.cache) {
   const { client, registry } = t.context;
   return openUnexpandedImage({ repository: client.repository(registry.app), manifestDigest, cache });
 }
 
 /** The layer VHDs as the cache has them; undefined for a block that is missing. */
-async function cachedVhds(t: ExecutionContext<Context>, opened: Awaited<ReturnType<typeof open>>) {
+async function cachedVhds(t: ExecutionContext<Host>, opened: Awaited<ReturnType<typeof open>>) {
   const vhds: (Buffer | undefined)[] = [];
   for (const { digests } of opened.image.devices) {
     const lease = await t.context.cache.openLayer(digests, []);
