@@ -178,8 +178,17 @@ static Napi::Value blockFileInUse(const Napi::CallbackInfo& info) {
   return Napi::Boolean::New(info.Env(), used);
 }
 
+/// Arguments: dataPath, mapPath.
+static Napi::Value removeBlockFile(const Napi::CallbackInfo& info) {
+  bool removed = false;
+  throwIf(info.Env(), BlockFile::remove(info[0].As<Napi::String>().Utf8Value(), info[1].As<Napi::String>().Utf8Value(),
+                                        removed));
+  return Napi::Boolean::New(info.Env(), removed);
+}
+
 void defineBlockFile(Napi::Env env, Napi::Object exports) {
   exports.Set("blockFileInUse", Napi::Function::New(env, blockFileInUse, "blockFileInUse"));
+  exports.Set("removeBlockFile", Napi::Function::New(env, removeBlockFile, "removeBlockFile"));
   using Self = BlockFileObject;
   exports.Set("BlockFile",
               Self::DefineClass(env, "BlockFile",

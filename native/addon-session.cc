@@ -21,16 +21,51 @@ const char* nameOf(EndReason reason) {
 
 Napi::Value numberOf(Napi::Env env, uint64_t value) { return Napi::Number::New(env, static_cast<double>(value)); }
 
-/// Device, block and milliseconds of each touch, one after the other.
-Napi::Value arrayOf(Napi::Env env, const std::vector<Touch>& touches) {
-  auto array = Napi::Uint32Array::New(env, touches.size() * 3);
-  if (!touches.empty()) memcpy(array.Data(), touches.data(), touches.size() * sizeof(Touch));
+/// The fields of structures that are nothing but numbers of 32 bits, one after the other.
+template <typename T>
+Napi::Value arrayOf(Napi::Env env, const std::vector<T>& all) {
+  static_assert(std::is_trivially_copyable_v<T> && sizeof(T) % sizeof(uint32_t) == 0);
+  auto array = Napi::Uint32Array::New(env, all.size() * (sizeof(T) / sizeof(uint32_t)));
+  if (!all.empty()) memcpy(array.Data(), all.data(), all.size() * sizeof(T));
   return array;
+}
+
+std::span<const uint32_t> numbersOf(const Napi::Value& value) {
+  const auto array = value.As<Napi::Uint32Array>();
+  return {array.Data(), array.ElementLength()};
+}
+
+std::string_view textOf(const Napi::Value& value) {
+  const auto array = value.As<Napi::Uint8Array>();
+  return {reinterpret_cast<const char*>(array.Data()), array.ByteLength()};
+}
+
+/// `numbers`: kind, bytes of the path, first page and pages of each; `paths`: one after the other.
+std::vector<ProfileStep> stepsOf(std::span<const uint32_t> numbers, std::string_view paths) {
+  std::vector<ProfileStep> steps;
+  steps.reserve(numbers.size() / 4);
+  for (; numbers.size() >= 4; numbers = numbers.subspan(4)) {
+    if (numbers[0] > static_cast<uint32_t>(AccessKind::pages) || numbers[1] > paths.size()) break;
+    steps.push_back({static_cast<AccessKind>(numbers[0]), std::string(paths.substr(0, numbers[1])), numbers[2],
+                     numbers[3]});
+    paths.remove_prefix(numbers[1]);
+  }
+  return steps;
 }
 
 }  // namespace
 
-/// Arguments: fd, indexPath, blockFiles, threads, adopt, poll, splice, onMiss, onEnd.
+auto SessionObject::teller(Napi::FunctionReference SessionObject::* function) {
+  return [self = self_, &main = addon_->main, function](auto... numbers) {
+    main.post([self, function, numbers...](Napi::Env env) {
+      if (*self == nullptr) return;
+      const Napi::HandleScope scope(env);
+      ((*self)->*function).Call({numberOf(env, numbers)...});
+    });
+  };
+}
+
+/// Arguments: fd, indexPath, blockFiles, threads, adopt, poll, splice, onMiss, onEnd, onLikely or undefined.
 SessionObject::SessionObject(const Napi::CallbackInfo& info)
     : Napi::ObjectWrap<SessionObject>(info), addon_(&Addon::of(info.Env())) {
   const Napi::Env env = info.Env();
@@ -47,18 +82,17 @@ SessionObject::SessionObject(const Napi::CallbackInfo& info)
     }
     options.files.push_back(std::move(file));
   }
+  const auto blockFiles = options.files;
   options.threads = info[3].As<Napi::Number>().Uint32Value();
   options.adopt = info[4].ToBoolean();
   options.poll = std::chrono::microseconds(info[5].As<Napi::Number>().Uint32Value());
   options.splice = info[6].ToBoolean();
   onMiss_ = Napi::Persistent(info[7].As<Napi::Function>());
   onEnd_ = Napi::Persistent(info[8].As<Napi::Function>());
+  if (info[9].IsFunction()) onLikely_ = Napi::Persistent(info[9].As<Napi::Function>());
   MainThread& main = addon_->main;
-  options.onMiss = [self = self_, &main](uint32_t device, uint64_t first, uint64_t count) {
-    main.post([self, device, first, count](Napi::Env env) {
-      if (*self != nullptr) (*self)->missed(env, device, first, count);
-    });
-  };
+  options.onMiss = teller(&SessionObject::onMiss_);
+  if (info[9].IsFunction()) options.onLikely = teller(&SessionObject::onLikely_);
   options.onEnd = [self = self_, &main](EndReason reason, std::string message) {
     main.post([self, reason, message = std::move(message)](Napi::Env env) {
       if (*self != nullptr) (*self)->ended(env, reason, message);
@@ -68,6 +102,10 @@ SessionObject::SessionObject(const Napi::CallbackInfo& info)
     errorOf(env, failure).ThrowAsJavaScriptException();
     return;
   }
+  // Many layers, few of which are read: nobody waits for their files.
+  addon_->blocks.runSlow([blockFiles] {
+    for (const auto& file : blockFiles) file->claim();
+  });
   // The threads refer to this object until they have ended.
   Ref();
   main.ref();
@@ -87,11 +125,6 @@ void SessionObject::shutDown() {
   addon_ = nullptr;
 }
 
-void SessionObject::missed(Napi::Env env, uint32_t device, uint64_t first, uint64_t count) {
-  const Napi::HandleScope scope(env);
-  onMiss_.Call({Napi::Number::New(env, device), numberOf(env, first), numberOf(env, count)});
-}
-
 void SessionObject::ended(Napi::Env env, EndReason reason, const std::string& message) {
   const Napi::HandleScope scope(env);
   session_->stop();
@@ -99,6 +132,7 @@ void SessionObject::ended(Napi::Env env, EndReason reason, const std::string& me
   addon_->main.unref();
   const auto onEnd = std::move(onEnd_);
   onMiss_.Reset();
+  onLikely_.Reset();
   Unref();
   onEnd.Call({Napi::String::New(env, nameOf(reason)), Napi::String::New(env, message)});
 }
@@ -132,6 +166,7 @@ Napi::Value SessionObject::stats(const Napi::CallbackInfo& info) {
   return stats;
 }
 
+/// Device, block and milliseconds of each.
 Napi::Value SessionObject::touched(const Napi::CallbackInfo& info) { return arrayOf(info.Env(), session_->touched()); }
 
 Napi::Value SessionObject::filesRead(const Napi::CallbackInfo& info) {
@@ -160,19 +195,31 @@ Napi::Value SessionObject::accesses(const Napi::CallbackInfo& info) {
   return result;
 }
 
-/// Arguments: mount point; kind, bytes of the path, first page and pages of each step; the paths, one after the other.
+/// Arguments: mount point, and what stepsOf() takes.
 void SessionObject::preload(const Napi::CallbackInfo& info) {
-  const auto numbers = info[1].As<Napi::Uint32Array>();
-  const auto paths = info[2].As<Napi::Uint8Array>();
-  const uint32_t* at = numbers.Data();
-  std::string_view rest(reinterpret_cast<const char*>(paths.Data()), paths.ByteLength());
-  std::vector<PreloadStep> steps;
-  for (size_t i = 0; i + 4 <= numbers.ElementLength(); i += 4, at += 4) {
-    if (at[0] > static_cast<uint32_t>(AccessKind::pages) || at[1] > rest.size()) break;
-    steps.push_back({static_cast<AccessKind>(at[0]), std::string(rest.substr(0, at[1])), at[2], at[3]});
-    rest.remove_prefix(at[1]);
-  }
-  session_->preload(info[0].As<Napi::String>().Utf8Value(), std::move(steps));
+  session_->preload(info[0].As<Napi::String>().Utf8Value(), stepsOf(numbersOf(info[1]), textOf(info[2])));
+}
+
+/// Arguments: those of stepsOf(). `steps`: position and count of each; `blocks`: step, device, first and count of each.
+Napi::Value SessionObject::locate(const Napi::CallbackInfo& info) {
+  auto kept = Napi::Array::New(info.Env(), 2);
+  kept.Set(0u, info[0]);
+  kept.Set(1u, info[1]);
+  Napi::Value promise;
+  const uint64_t call = addon_->begin(kept, promise);
+  // The index may have to come from the disk.
+  addon_->blocks.runSlow([addon = addon_, call, image = session_->image(), numbers = numbersOf(info[0]),
+                          paths = textOf(info[1])] {
+    const auto found =
+        std::make_shared<LocatedSteps>(image ? orca::locate(*image, stepsOf(numbers, paths)) : LocatedSteps{});
+    addon->settle(call, {}, [found](Napi::Env env) -> Napi::Value {
+      auto result = Napi::Object::New(env);
+      result.Set("steps", arrayOf(env, found->steps));
+      result.Set("blocks", arrayOf(env, found->blocks));
+      return result;
+    });
+  });
+  return promise;
 }
 
 void SessionObject::stopPreload(const Napi::CallbackInfo&) { session_->stopPreload(); }
@@ -185,6 +232,7 @@ void defineSession(Napi::Env env, Napi::Object exports) {
                                                Self::InstanceMethod<&Self::touched>("touched"),
                                                Self::InstanceMethod<&Self::accesses>("accesses"),
                                                Self::InstanceMethod<&Self::preload>("preload"),
+                                               Self::InstanceMethod<&Self::locate>("locate"),
                                                Self::InstanceMethod<&Self::stopPreload>("stopPreload"),
                                                Self::InstanceMethod<&Self::filesRead>("filesRead"),
                                                Self::InstanceMethod<&Self::close>("close"),

@@ -1,4 +1,6 @@
 // JavaScript's view of sys.h. Arguments were validated in src/native.
+#include <ctime>
+
 #include "addon.h"
 #include "sys.h"
 
@@ -48,6 +50,12 @@ Napi::Value socketPairCall(const Napi::CallbackInfo& info) {
   return pair;
 }
 
+Napi::Value realTimeCall(const Napi::CallbackInfo& info) {
+  timespec now{};
+  clock_gettime(CLOCK_REALTIME, &now);
+  return Napi::BigInt::New(info.Env(), int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec);
+}
+
 }  // namespace
 
 void defineSys(Napi::Env env, Napi::Object exports) {
@@ -56,6 +64,7 @@ void defineSys(Napi::Env env, Napi::Object exports) {
   exports.Set("mountFuse", Napi::Function::New(env, mountFuseCall, "mountFuse"));
   exports.Set("tryLock", Napi::Function::New(env, tryLockCall, "tryLock"));
   exports.Set("socketPair", Napi::Function::New(env, socketPairCall, "socketPair"));
+  exports.Set("realTime", Napi::Function::New(env, realTimeCall, "realTime"));
 }
 
 }  // namespace orca

@@ -25,9 +25,11 @@ Failure writeFully(int file, std::span<const std::byte> bytes, uint64_t offset) 
 }  // namespace
 
 BlockFile::Answer BlockFile::want(uint64_t block, Want want) {
+  // A disk that has no room for them is no reason not to read: store() says what becomes of the blocks.
+  if (!closed_) (void)makeFiles();
   const std::lock_guard lock(mutex_);
   if (closed_) return Answer::closed;
-  if (map_->present(block)) return Answer::present;
+  if (map().present(block)) return Answer::present;
   const auto fill = [&](std::span<const std::byte> bytes) {
     const Filling piece{want.at, bytes.subspan(want.offset, want.length)};
     want.waiter->fill({&piece, 1});
@@ -124,7 +126,7 @@ void BlockFile::storeRun(std::span<const Block> run) {
 }
 
 Failure BlockFile::write(uint64_t first, uint64_t count, std::span<const std::byte> bytes) {
-  if (map_->presentAll(first, count)) return {};
+  if (map().presentAll(first, count)) return {};
   if (auto failure = markInUse()) return failure;
   RangeLock lock(mapFile_.get(), kFirstBlock + first, count);
   if (!lock.tryShared()) {
@@ -134,27 +136,28 @@ Failure BlockFile::write(uint64_t first, uint64_t count, std::span<const std::by
     if (auto failure = write(first, low, bytes.first(low * blockSize_))) return failure;
     return write(first + low, count - low, bytes.subspan(low * blockSize_));
   }
-  if (auto failure = repair()) return failure;
+  if (auto failure = repair(data_.get(), *onDisk_)) return failure;
   if (auto failure = writeFully(data_.get(), bytes, first * blockSize_)) {
     // Unless another process has written one of them meanwhile.
     if (lock.tryExclusive())
       for (uint64_t block = first; block < first + count; ++block)
-        if (!map_->present(block)) (void)punch(block, 1);
+        if (!map().present(block)) (void)punch(block, 1);
     return failure;
   }
-  for (uint64_t block = first; block < first + count; ++block) map_->setPresent(block);
+  for (uint64_t block = first; block < first + count; ++block) map().setPresent(block);
   return {};
 }
 
 Failure BlockFile::markInUse() {
+  if (auto failure = makeFiles()) return failure;
   const std::lock_guard lock(useMutex_);
-  if (inUse_ && !map_->clean()) return {};
+  if (inUse_ && !map().clean()) return {};
   // The disk must know that the map is not clean before a block or a bit can reach it.
   RangeLock opening(mapFile_.get(), kOpening, 1);
   if (auto failure = opening.wait()) return failure;
-  if (map_->clean()) {
-    map_->setBoot();
-    if (auto failure = map_->setClean(false)) return failure;
+  if (map().clean()) {
+    map().setBoot();
+    if (auto failure = map().setClean(false)) return failure;
   }
   inUse_ = true;
   return {};

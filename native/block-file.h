@@ -71,18 +71,22 @@ class BlockFile {
   static Failure open(const BlockFileOptions& options, std::shared_ptr<MemoryBlocks> memory,
                       std::shared_ptr<BlockFile>& out);
   ~BlockFile();
+  /// Lets other processes see that the layer is in use, which takes a file and therefore a while.
+  void claim();
   /// Whether anybody, in whatever process, has the pair with this map file open.
   static Failure inUse(const std::string& mapPath, bool& used);
+  /// Removes a pair that nobody has open; `removed` is false when somebody has.
+  static Failure remove(const std::string& dataPath, const std::string& mapPath, bool& removed);
 
   uint64_t size() const { return size_; }
   uint32_t blockSize() const { return blockSize_; }
-  uint64_t blocks() const { return map_->blocks(); }
+  uint64_t blocks() const { return map().blocks(); }
   size_t lengthOf(uint64_t block) const;
   bool suspect() const { return suspect_; }
-  bool has(uint64_t block) const { return map_->present(block); }
-  bool wasPresent(uint64_t block) const { return map_->present(block) || map_->claimed(block); }
-  uint64_t count() const { return map_->countPresent(); }
-  Failure bytesOnDisk(uint64_t& bytes) const;
+  bool has(uint64_t block);
+  bool wasPresent(uint64_t block);
+  uint64_t count();
+  Failure bytesOnDisk(uint64_t& bytes);
 
   /// Reads `into.size()` bytes at `offset`; false, with `into` undefined, unless every block there is present. Calls
   /// `beforeWaiting` before a read that the disk may hold up.
@@ -157,9 +161,22 @@ class BlockFile {
   std::optional<Blocks> blocksOf(uint64_t offset, uint64_t length) const;
   /// An open description of the map file that nobody else uses; invalid when there is none to be had.
   Descriptor takeLocker();
-  Failure openLocked();
+  /// What is made if it is not there; what is there is opened in any case.
+  enum class Extent {
+    existing,  ///< Nothing.
+    map,       ///< An empty map, which says that the layer is in use.
+    pair,
+  };
+  Failure openFiles(Extent extent);
+  /// From now on, unless it fails, the blocks have a place.
+  Failure makeFiles();
+  BlockMap& map() const { return *map_; }
+  /// Opens what another opener has made meanwhile.
+  void lookAgain();
+  bool isOnDisk() const { return map_ != nothing_.get(); }
+  Failure openLocked(int mapFile, int data, bool isNew);
   /// Forgets blocks that a truncated data file has lost, and gives it its length back.
-  Failure repair();
+  Failure repair(int data, BlockMap& map) const;
   void forget(uint64_t first, uint64_t count);
   /// Stores blocks that follow one another, as many as are given in one go or one by one.
   void storeRun(std::span<const Block> run);
@@ -169,13 +186,18 @@ class BlockFile {
   Failure evictRun(uint64_t first, uint64_t count);
   Failure punch(uint64_t first, uint64_t count);
   Failure settle(RangeLock& users);
+  Failure markClean();
 
+  const BlockFileOptions options_;
   const uint64_t size_;
   const uint32_t blockSize_;
   const std::shared_ptr<MemoryBlocks> memory_;
   Descriptor data_;
   Descriptor mapFile_;
-  std::unique_ptr<BlockMap> map_;
+  /// The one that counts: until the first READ of the layer, none, since most images have layers that nobody reads.
+  std::atomic<BlockMap*> map_ = nullptr;
+  std::unique_ptr<BlockMap> nothing_;
+  std::unique_ptr<BlockMap> onDisk_;
   bool suspect_ = false;
 
   /// Idle open descriptions of the map file, for hold(): the locks of one description do not exclude each other.

@@ -44,9 +44,16 @@ BlockMap::BlockMap(void* base, size_t length, uint64_t blocks)
 BlockMap::~BlockMap() { munmap(base_, length_); }
 
 Failure BlockMap::map(int file, uint64_t size, uint32_t blockSize, std::unique_ptr<BlockMap>& out) {
-  const uint64_t blocks = blocksOf(size, blockSize);
+  return mapPages(file, MAP_SHARED | MAP_POPULATE, blocksOf(size, blockSize), out);
+}
+
+Failure BlockMap::none(uint64_t size, uint32_t blockSize, std::unique_ptr<BlockMap>& out) {
+  return mapPages(-1, MAP_PRIVATE | MAP_ANONYMOUS, blocksOf(size, blockSize), out);
+}
+
+Failure BlockMap::mapPages(int file, int flags, uint64_t blocks, std::unique_ptr<BlockMap>& out) {
   const size_t length = lengthOf(blocks);
-  void* base = mmap(nullptr, length, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, file, 0);
+  void* base = mmap(nullptr, length, PROT_READ | PROT_WRITE, flags, file, 0);
   if (base == MAP_FAILED) return failed("mmap");
   out.reset(new BlockMap(base, length, blocks));
   return {};

@@ -47,6 +47,8 @@ class BlockMap {
   static bool matches(int file, uint64_t size, uint32_t blockSize);
   /// Makes `file` an empty, clean map.
   static Failure create(int file, uint64_t size, uint32_t blockSize);
+  /// One that holds nothing and is no file.
+  static Failure none(uint64_t size, uint32_t blockSize, std::unique_ptr<BlockMap>& out);
   ~BlockMap();
 
   uint64_t blocks() const { return blocks_; }
@@ -75,6 +77,7 @@ class BlockMap {
 
  private:
   BlockMap(void* base, size_t length, uint64_t blocks);
+  static Failure mapPages(int file, int flags, uint64_t blocks, std::unique_ptr<BlockMap>& out);
   static bool test(const uint64_t* words, uint64_t block);
   BlockMapHeader& header() const { return *static_cast<BlockMapHeader*>(base_); }
 

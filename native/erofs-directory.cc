@@ -81,6 +81,23 @@ int ErofsIndex::lookup(const Inode& directory, std::string_view name, Entry& out
   return ENOENT;
 }
 
+int ErofsIndex::find(std::string_view path, Inode& out) const {
+  if (!inode(rootNid_, out)) return EIO;
+  if (path.empty()) return 0;
+  for (size_t at = 0;;) {
+    const size_t slash = std::min(path.find('/', at), path.size());
+    const auto name = path.substr(at, slash - at);
+    if (name.empty() || name == "." || name == ".." || name.size() > 255) return EINVAL;
+    if (!out.isDirectory()) return ENOTDIR;
+    Entry entry;
+    const int code = lookup(out, name, entry);
+    if (code != 0) return code == ENOENT && slash < path.size() ? ENOTDIR : code;
+    if (!inode(entry.nid, out)) return EIO;
+    if (slash == path.size()) return 0;
+    at = slash + 1;
+  }
+}
+
 int ErofsIndex::readdir(const Inode& directory, uint64_t cookie,
                         const std::function<bool(const Entry&, uint64_t next)>& emit) const {
   const uint64_t blocks = directoryBlocks(directory);

@@ -92,6 +92,9 @@ class ErofsIndex {
 
   /// 0, ENOENT or EIO.
   int lookup(const Inode& directory, std::string_view name, Entry& out) const;
+  /// The inode at a path below the root, which is empty itself; links are not followed. 0, ENOENT when only the last part
+  /// is missing, ENOTDIR, EINVAL for what is no such path, or EIO.
+  int find(std::string_view path, Inode& out) const;
   /// Calls `emit` for every entry from `cookie` on (0: the first) until it returns false. It gets the cookie of
   /// the next entry; cookies grow. 0 or EIO, which may come after some entries.
   int readdir(const Inode& directory, uint64_t cookie,

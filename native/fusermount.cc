@@ -7,6 +7,7 @@
 
 #include <array>
 #include <cstring>
+#include <string_view>
 
 extern char** environ;
 
@@ -14,6 +15,8 @@ namespace orca {
 namespace {
 
 constexpr const char* kProgram = "fusermount3";
+/// How its message ends when what it was to unmount is in use: strerror(3), which it does not translate.
+constexpr std::string_view kBusy = "Device or resource busy";
 /// Where the child finds its end of the socket (any number past stderr) and what tells it so.
 constexpr int kChildSocket = 3;
 constexpr const char* kSocketVariable = "_FUSE_COMMFD=3";
@@ -63,7 +66,7 @@ Failure finish(Child& child) {
     if (errno != EINTR) return failed("waitpid");
   if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return {};
   while (!message.empty() && message.back() == '\n') message.pop_back();
-  return {EPERM, kProgram, message.empty() ? "it failed without a message" : message};
+  return {message.ends_with(kBusy) ? EBUSY : EPERM, kProgram, message.empty() ? "it failed without a message" : message};
 }
 
 Failure receive(int socket, Descriptor& device) {

@@ -92,6 +92,8 @@ Failure execute(const std::string& file, std::vector<std::string> arguments, std
   sigset_t none, before;
   sigemptyset(&none);
   pthread_sigmask(SIG_SETMASK, &none, &before);
+  // Node has marked them at its start, so that what it spawns does not inherit them unasked.
+  for (const int standard : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) fcntl(standard, F_SETFD, 0);
   execve(file.c_str(), pointersTo(arguments).data(), pointersTo(environment).data());
   const Failure failure = failed("execve", file);
   pthread_sigmask(SIG_SETMASK, &before, nullptr);

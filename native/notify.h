@@ -28,7 +28,7 @@ Failure setCloseOnExec(int descriptor, bool close);
 /// _exit(2): the kernel keeps what our threads had in hand for the next holder of the descriptors.
 [[noreturn]] void exitAtOnce(int code);
 
-/// execve(2); returns only on failure.
+/// execve(2), with the standard descriptors of this process; returns only on failure.
 Failure execute(const std::string& file, std::vector<std::string> arguments, std::vector<std::string> environment);
 
 }  // namespace orca

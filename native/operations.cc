@@ -129,7 +129,8 @@ struct Operations {
     auto& counters = server.connection_->counters;
     if (!absent.empty()) {
       ++counters.readMisses;
-      return server.park(request, reply, absent);
+      server.park(request, reply, absent, server.endOf(inode, in.offset + absent.back().at));
+      return server.foresee(inode, in.offset, absent);
     }
     ++counters.readHits;
     counters.bytesRead += length;

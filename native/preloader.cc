@@ -18,7 +18,7 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr uint64_t kPage = 4096;
+constexpr uint64_t kPage = ProfileStep::kPage;
 /// Pages asked for in one go: four READs.
 constexpr uint64_t kMostPages = 512;
 /// The kernel lets 64 READs of its read-ahead be under way (operations.cc) and makes whoever wants more wait where no
@@ -107,27 +107,24 @@ void Preloader::walk() {
   }
 }
 
-Preloader::Outcome Preloader::take(PreloadStep& step) {
+Preloader::Outcome Preloader::take(ProfileStep& step) {
   Inode inode{};
-  const int code = find(step.path, inode);
-  if (step.kind == AccessKind::absent) {
-    // The kernel remembers that it is not there.
-    if (code == ENOENT) (void)openAt(step.path, O_PATH | O_NOFOLLOW);
-    return code == ENOENT ? Outcome::taken : Outcome::passedOver;
-  }
-  if (code != 0) return Outcome::passedOver;
+  if (!target_.image.has(step, inode)) return Outcome::passedOver;
   switch (step.kind) {
+    case AccessKind::absent:
+      // The kernel remembers that it is not there.
+      (void)openAt(step.path, O_PATH | O_NOFOLLOW);
+      return Outcome::taken;
     case AccessKind::name:
       return openAt(step.path, O_PATH | O_NOFOLLOW) ? Outcome::taken : Outcome::passedOver;
     case AccessKind::link: {
-      if (!inode.isSymlink()) return Outcome::passedOver;
       const Descriptor link = openAt(step.path, O_PATH | O_NOFOLLOW);
       std::array<char, 1> target;
       return link && readlinkat(link.get(), "", target.data(), target.size()) > 0 ? Outcome::taken
                                                                                  : Outcome::passedOver;
     }
     case AccessKind::listing: {
-      if (!inode.isDirectory() || inode.size > kMostListing) return Outcome::passedOver;
+      if (inode.size > kMostListing) return Outcome::passedOver;
       const Descriptor directory = openAt(step.path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
       alignas(8) std::array<char, 32 << 10> entries;
       while (directory && !over() && syscall(SYS_getdents64, directory.get(), entries.data(), entries.size()) > 0) {
@@ -135,16 +132,13 @@ Preloader::Outcome Preloader::take(PreloadStep& step) {
       return directory ? Outcome::taken : Outcome::passedOver;
     }
     case AccessKind::pages:
-      return inode.isRegular() ? askForPages(step, inode) : Outcome::passedOver;
+      return askForPages(step, inode);
     default:
       return Outcome::passedOver;
   }
 }
 
-Preloader::Outcome Preloader::askForPages(PreloadStep& step, const Inode& inode) {
-  const uint64_t end = (inode.size + kPage - 1) / kPage;
-  if (step.first >= end) return Outcome::passedOver;
-  step.count = std::min(step.count, end - step.first);
+Preloader::Outcome Preloader::askForPages(ProfileStep& step, const Inode& inode) {
   Descriptor file;
   while (step.count > 0) {
     const uint64_t count = std::min(step.count, kMostPages);
@@ -164,39 +158,14 @@ Preloader::Outcome Preloader::askForPages(PreloadStep& step, const Inode& inode)
   return Outcome::taken;
 }
 
-int Preloader::find(const std::string& path, Inode& out) const {
-  const auto& index = target_.index;
-  if (!index.inode(index.rootNid(), out)) return EIO;
-  for (size_t at = 0; at < path.size();) {
-    const size_t slash = std::min(path.find('/', at), path.size());
-    const auto name = std::string_view(path).substr(at, slash - at);
-    if (name.empty() || name == "." || name == ".." || name.size() > 255) return EINVAL;
-    if (!out.isDirectory()) return ENOTDIR;
-    Entry entry;
-    const int code = index.lookup(out, name, entry);
-    if (code != 0) return code == ENOENT && slash < path.size() ? ENOTDIR : code;
-    if (!index.inode(entry.nid, out)) return EIO;
-    at = slash + 1;
-  }
-  return 0;
-}
-
 bool Preloader::present(const Inode& inode, uint64_t offset, uint64_t length) {
   const std::lock_guard lock(mutex_);
   if (stopping_) return false;
-  for (uint64_t done = 0; done < length;) {
-    const auto run = target_.index.map(inode, offset + done, length - done);
-    if (!run || run->length == 0) return false;
-    if (run->where == Run::Where::device) {
-      const auto& file = *target_.files[run->device];
-      if (run->position > file.size() || run->length > file.size() - run->position) return false;
-      const uint64_t last = (run->position + run->length - 1) / file.blockSize();
-      for (uint64_t block = run->position / file.blockSize(); block <= last; ++block)
-        if (!file.has(block)) return false;
-    }
-    done += run->length;
-  }
-  return true;
+  return target_.image.eachRun(inode, offset, length, [this](uint32_t device, uint64_t first, uint64_t count) {
+    for (uint64_t block = first; block < first + count; ++block)
+      if (!target_.files[device]->has(block)) return false;
+    return true;
+  });
 }
 
 Descriptor Preloader::openAt(const std::string& path, uint64_t flags) const {

@@ -19,26 +19,16 @@
 #include <string>
 #include <vector>
 
-#include "access-log.h"
 #include "block-file.h"
 #include "connection.h"
 #include "descriptor.h"
-#include "mapped-file.h"
+#include "profile-step.h"
 
 namespace orca {
 
-struct PreloadStep {
-  AccessKind kind;
-  std::string path;
-  /// Pages of 4 KiB.
-  uint64_t first;
-  uint64_t count;
-};
-
 struct PreloadTarget {
-  std::shared_ptr<MappedFile> mapping;
-  /// Of `mapping`.
-  ErofsIndex index;
+  IndexedImage image;
+  /// One per layer.
   std::vector<std::shared_ptr<BlockFile>> files;
   std::shared_ptr<Connection> connection;
   std::string mountpoint;
@@ -46,7 +36,7 @@ struct PreloadTarget {
 
 class Preloader : public std::enable_shared_from_this<Preloader> {
  public:
-  Preloader(PreloadTarget target, std::vector<PreloadStep> steps)
+  Preloader(PreloadTarget target, std::vector<ProfileStep> steps)
       : target_(std::move(target)), steps_(steps.begin(), steps.end()) {}
 
   /// `onBegin` gets the thread's id, as requests name it, before the first of them.
@@ -68,15 +58,13 @@ class Preloader : public std::enable_shared_from_this<Preloader> {
   void walk();
   bool enter();
   bool over();
-  Outcome take(PreloadStep& step);
-  Outcome askForPages(PreloadStep& step, const Inode& inode);
-  /// 0 with the inode, ENOENT when only the last part is missing, or another errno.
-  int find(const std::string& path, Inode& out) const;
+  Outcome take(ProfileStep& step);
+  Outcome askForPages(ProfileStep& step, const Inode& inode);
   bool present(const Inode& inode, uint64_t offset, uint64_t length);
   Descriptor openAt(const std::string& path, uint64_t flags) const;
 
   const PreloadTarget target_;
-  std::list<PreloadStep> steps_;
+  std::list<ProfileStep> steps_;
   Descriptor root_;
   uint64_t mountId_ = 0;
   const Clock::time_point begin_ = Clock::now();

@@ -117,7 +117,7 @@ bool Server::gather(const Request& request, const Inode& inode, uint64_t offset,
   return true;
 }
 
-void Server::park(const Request& request, Bytes reply, const std::vector<Piece>& absent) {
+void Server::park(const Request& request, Bytes reply, const std::vector<Piece>& absent, uint64_t end) {
   const auto read = std::make_shared<PendingRead>(connection_, request.header.unique, reply.size());
   size_t awaited = 0;
   for (const Piece& piece : absent) awaited += piece.length;
@@ -130,7 +130,7 @@ void Server::park(const Request& request, Bytes reply, const std::vector<Piece>&
     uint64_t count;
   } asked{0, 0, 0};
   const auto tell = [&] {
-    if (asked.count > 0) onMiss_(asked.device, asked.first, asked.count);
+    if (asked.count > 0) onMiss_(asked.device, asked.first, asked.count, end);
     asked.count = 0;
   };
   for (const Piece& piece : absent) {

@@ -16,11 +16,12 @@ std::vector<uint64_t> blocksOf(const std::vector<std::shared_ptr<BlockFile>>& fi
 }  // namespace
 
 Server::Server(ErofsIndex index, std::vector<std::shared_ptr<BlockFile>> files, std::shared_ptr<Connection> connection,
-               MissFunction onMiss)
+               MissFunction onMiss, LikelyFunction onLikely)
     : index_(std::move(index)),
       files_(std::move(files)),
       connection_(std::move(connection)),
       onMiss_(std::move(onMiss)),
+      onLikely_(std::move(onLikely)),
       touches_(std::make_shared<TouchLog>(blocksOf(files_))),
       accesses_(std::make_shared<AccessLog>(index_.rootNid())),
       filesRead_(std::make_shared<TouchLog>(std::array{index_.endNid()})) {}

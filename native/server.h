@@ -44,16 +44,20 @@ class Server : public MissSink, public std::enable_shared_from_this<Server> {
   static constexpr uint32_t kMaxRead = ReplyPipe::kMaxBytes;
   /// Seconds that the kernel may believe an answer: an image never changes.
   static constexpr uint64_t kForever = 1u << 30;
-  using MissFunction = std::function<void(uint32_t device, uint64_t firstBlock, uint64_t count)>;
+  /// `end`: the block after the last one of the file, as far as it lies there in one piece; 0 where that says nothing of
+  /// how far a reader goes.
+  using MissFunction = std::function<void(uint32_t device, uint64_t firstBlock, uint64_t count, uint64_t end)>;
+  using LikelyFunction = std::function<void(uint32_t device, uint64_t firstBlock, uint64_t count)>;
 
+  /// `onLikely` is told of absent blocks that nobody has asked for and somebody is likely to; it may be empty.
   Server(ErofsIndex index, std::vector<std::shared_ptr<BlockFile>> files, std::shared_ptr<Connection> connection,
-         MissFunction onMiss);
+         MissFunction onMiss, LikelyFunction onLikely = nullptr);
 
   /// Looks at the whole index, to know what need not be asked again. Before the first request.
   void survey();
   /// Handles one message, as read from the descriptor. Anything may stand in it.
   void handle(Bytes message, Worker& worker);
-  void miss(uint32_t device, uint64_t firstBlock, uint64_t count) override { onMiss_(device, firstBlock, count); }
+  void miss(uint32_t device, uint64_t firstBlock, uint64_t count) override { onMiss_(device, firstBlock, count, 0); }
   /// No READ waits any more: what was asked for others' sake is asked by them.
   void abandon();
 
@@ -92,12 +96,18 @@ class Server : public MissSink, public std::enable_shared_from_this<Server> {
   /// Fills `into` from what is here and lists what is not; false when the image is corrupt.
   bool gather(const Request& request, const Inode& inode, uint64_t offset, std::span<std::byte> into,
               std::vector<Piece>& absent);
-  void park(const Request& request, Bytes reply, const std::vector<Piece>& absent);
+  void park(const Request& request, Bytes reply, const std::vector<Piece>& absent, uint64_t end);
+  /// The block after the last one of the file, counted in the device of the piece that lies at `offset`; 0 as in
+  /// MissFunction.
+  uint64_t endOf(const Inode& inode, uint64_t offset) const;
+  /// After a READ that has to wait for these.
+  void foresee(const Inode& inode, uint64_t offset, const std::vector<Piece>& absent);
 
   const ErofsIndex index_;
   const std::vector<std::shared_ptr<BlockFile>> files_;
   const std::shared_ptr<Connection> connection_;
   const MissFunction onMiss_;
+  const LikelyFunction onLikely_;
   const std::shared_ptr<TouchLog> touches_;
   const std::shared_ptr<AccessLog> accesses_;
   /// At first the id of nobody; 0 is that of whoever is in a pid namespace that is not seen from here.

@@ -100,7 +100,7 @@ Failure Session::start(Descriptor descriptor, SessionOptions options, std::uniqu
 
   session->connection_ = std::make_shared<Connection>(std::move(descriptor), options.splice);
   session->server_ = std::make_shared<Server>(std::move(*index), std::move(options.files), session->connection_,
-                                              std::move(options.onMiss));
+                                              std::move(options.onMiss), std::move(options.onLikely));
   session->touches_ = session->server_->touches();
   session->accesses_ = session->server_->accesses();
   session->filesRead_ = session->server_->filesRead();
@@ -151,11 +151,20 @@ std::vector<Access> Session::accesses() {
   return accesses_->entries();
 }
 
-void Session::preload(std::string mountpoint, std::vector<PreloadStep> steps) {
+std::optional<IndexedImage> Session::image() {
   const std::lock_guard lock(alive_);
-  if (!server_ || preloader_) return;
+  if (!server_) return std::nullopt;
+  std::vector<IndexedImage::Layer> layers;
+  for (const auto& file : server_->files()) layers.push_back({file->size(), file->blockSize()});
+  return IndexedImage{index_, server_->index(), std::move(layers)};
+}
+
+void Session::preload(std::string mountpoint, std::vector<ProfileStep> steps) {
+  auto image = this->image();
+  const std::lock_guard lock(alive_);
+  if (!image || !server_ || preloader_) return;
   preloader_ = std::make_shared<Preloader>(
-      PreloadTarget{index_, server_->index(), server_->files(), connection_, std::move(mountpoint)}, std::move(steps));
+      PreloadTarget{std::move(*image), server_->files(), connection_, std::move(mountpoint)}, std::move(steps));
   preloader_->start([server = server_](uint32_t thread) { server->preloadedBy(thread); });
 }
 

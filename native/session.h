@@ -9,6 +9,7 @@
 #include <chrono>
 #include <functional>
 #include <mutex>
+#include <optional>
 #include <thread>
 #include <vector>
 
@@ -29,6 +30,8 @@ struct SessionOptions {
   std::chrono::microseconds poll;
   bool splice;
   Server::MissFunction onMiss;
+  /// Empty: nothing is foreseen.
+  Server::LikelyFunction onLikely;
   /// Called once, by the last thread to end; stop() or the destructor then no longer wait.
   std::function<void(EndReason, std::string message)> onEnd;
 };
@@ -48,7 +51,9 @@ class Session {
   std::vector<Touch> touched() { return touches_->entries(); }
   std::vector<Access> accesses();
   /// Walks these steps through the mount, on a thread of its own. Once.
-  void preload(std::string mountpoint, std::vector<PreloadStep> steps);
+  void preload(std::string mountpoint, std::vector<ProfileStep> steps);
+  /// What it serves, to be looked at by another thread; nothing once it has ended.
+  std::optional<IndexedImage> image();
   void stopPreload();
   /// Null before preload().
   std::shared_ptr<Preloader> preloader();

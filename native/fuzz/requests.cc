@@ -55,12 +55,17 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   static Worker worker;
   const auto connection = std::make_shared<Connection>(Descriptor(open("/dev/null", O_WRONLY | O_CLOEXEC)));
   size_t missed = 0;
-  const auto server = std::make_shared<Server>(*world.index, world.files, connection,
-                                               [&](uint32_t device, uint64_t first, uint64_t count) {
-                                                 if (device >= world.files.size()) abort();
-                                                 if (first + count > world.files[device]->blocks()) abort();
-                                                 missed += count;
-                                               });
+  const auto check = [](uint32_t device, uint64_t first, uint64_t count) {
+    if (device >= world.files.size()) abort();
+    if (first + count > world.files[device]->blocks()) abort();
+  };
+  const auto server = std::make_shared<Server>(
+      *world.index, world.files, connection,
+      [&](uint32_t device, uint64_t first, uint64_t count, uint64_t) {
+        check(device, first, count);
+        missed += count;
+      },
+      check);
   Bytes input = std::as_bytes(std::span(data, size));
   while (input.size() >= 2) {
     const size_t length = std::min(std::to_integer<size_t>(input[0]) | std::to_integer<size_t>(input[1]) << 8,

@@ -141,7 +141,7 @@ class Supervisor {
       fprintf(stderr, " at its first start\n");
       return end(orderly ? 1 : WEXITSTATUS(status));
     }
-    fprintf(stderr, "; %zu mounts wait for the next\n", state_.mounts());
+    fprintf(stderr, "; %zu mount%s for the next\n", state_.mounts(), state_.mounts() == 1 ? "" : "s");
     if (ready_ || failures_ == 0) {
       if (!ready_) ++failures_;
       start();

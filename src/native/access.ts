@@ -13,6 +13,14 @@ export interface PathAccess {
   count: number;
 }
 
+/** Where accesses that were made to one image lead in another. */
+export interface Located {
+  /** Those that it has, or lacks if they are of what is absent: their positions, and of their pages how many are there. */
+  steps: { step: number; count: number }[];
+  /** The blocks that those pages lie in, each once, and the first one that asks for it. */
+  blocks: { step: number; device: number; first: number; count: number }[];
+}
+
 /** The first time that the kernel asked for it. */
 export interface Access extends PathAccess {
   /** Milliseconds since the session began. */

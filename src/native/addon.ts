@@ -4,13 +4,13 @@
  *
  * A failed system call throws (or rejects with) an Error that has `code` ('ENOSPC'), `errno` (28) and `syscall`.
  */
-import type { Access, PathAccess } from './access.js';
+import type { Access, Located, PathAccess } from './access.js';
 import { binding } from './binding.js';
 import { BlockFile as CheckedBlockFile } from './block-file.js';
 import { checkBytes, checkInteger, checkOptions, checkString, checkText, MAX_INT } from './check.js';
 import { Session as CheckedSession } from './session.js';
 
-export type { Access, AccessKind, PathAccess } from './access.js';
+export type { Access, AccessKind, Located, PathAccess } from './access.js';
 
 /** Cumulative counters of a session, since it was attached. */
 export interface SessionStats {
@@ -123,8 +123,13 @@ export interface SessionOptions {
   poll?: number;
   /** Answer READs with pages of the cache files instead of copies where that is possible; default true. */
   splice?: boolean;
-  /** Blocks are wanted: a run of absent blocks of one device. Each is asked for once until put() or fail(). */
-  onMiss(device: number, firstBlock: number, count: number): void;
+  /**
+   * Blocks are wanted: a run of absent blocks of one device. Each is asked for once until put() or fail(). `end` is the
+   * block after the last one of the file that they belong to; 0 where a reader may well go on beyond it.
+   */
+  onMiss(device: number, firstBlock: number, count: number, end: number): void;
+  /** Somebody is likely to ask for these blocks, some of which are absent; without it nothing is foreseen. */
+  onLikely?(device: number, firstBlock: number, count: number): void;
   /** The kernel ended the connection (unmounted, or aborted) or the session was closed. Called once. */
   onEnd(reason: 'unmounted' | 'closed' | 'failed', message: string): void;
 }
@@ -160,6 +165,11 @@ export interface Session {
    * blocks arrive in the cache. Paths may be anything. Ends by itself, at the latest after 30 s. Only the first call counts.
    */
   preload(mountpoint: string, steps: readonly PathAccess[]): void;
+  /**
+   * Looks these up in the image index, as far as a startup profile goes: the first 65536 blocks and 8 GiB of pages. Paths
+   * may be anything. Empty when the session has ended.
+   */
+  locate(steps: readonly PathAccess[]): Promise<Located>;
   /** Ends the walk; it lets go of the mount as soon as the request that it may have under way is answered. */
   stopPreload(): void;
   /** Likewise the files. A READ that the kernel's page cache answered never comes. */
@@ -169,7 +179,7 @@ export interface Session {
 }
 
 export interface FuseMountOptions {
-  /** What /proc/mounts shows as the device, such as `orca:python:numpy`. */
+  /** What /proc/mounts shows as the device, such as `python:numpy`. */
   source: string;
   /** Let other users than the mounter in; default true for root. */
   allowOther?: boolean;
@@ -206,8 +216,12 @@ export interface Addon {
   openGcm(message: GcmMessage, data: Uint8Array): boolean;
   /** Two connected SOCK_SEQPACKET descriptors: in tests, a Session serves one and the test plays the kernel. */
   socketPair(): [number, number];
+  /** Nanoseconds since 1970 by the clock that other processes read (CLOCK_REALTIME); Date has milliseconds. */
+  realTime(): bigint;
   /** Whether anybody, in whatever process, has the block file with this map open. False when there is none. */
   blockFileInUse(mapPath: string): boolean;
+  /** Removes a block file that nobody has open; false when somebody has. */
+  removeBlockFile(dataPath: string, mapPath: string): boolean;
   BlockFile: new (options: BlockFileOptions) => BlockFile;
   Session: new (options: SessionOptions) => Session;
 }
@@ -248,9 +262,15 @@ export const addon: Addon = {
     return binding.openGcm(key, nonce, additional, tag, data);
   },
   socketPair: () => binding.socketPair(),
+  realTime: () => binding.realTime(),
   blockFileInUse(mapPath) {
     checkText(mapPath, 'mapPath');
     return binding.blockFileInUse(mapPath);
+  },
+  removeBlockFile(dataPath, mapPath) {
+    checkText(dataPath, 'dataPath');
+    checkText(mapPath, 'mapPath');
+    return binding.removeBlockFile(dataPath, mapPath);
   },
   BlockFile: CheckedBlockFile,
   Session: CheckedSession,

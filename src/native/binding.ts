@@ -31,6 +31,8 @@ export interface NativeSession {
   touched(): Uint32Array;
   accesses(): { numbers: Uint32Array; paths: Uint8Array };
   preload(mountpoint: string, numbers: Uint32Array, paths: Uint8Array): void;
+  /** Position and count of each step; step, device, first and count of each run of blocks. */
+  locate(numbers: Uint32Array, paths: Uint8Array): Promise<{ steps: Uint32Array; blocks: Uint32Array }>;
   stopPreload(): void;
   filesRead(): Uint32Array;
   /** Only asks; onEnd tells when the threads have ended. */
@@ -52,6 +54,7 @@ export interface Binding {
   mountFuse(target: string, source: string, allowOther: boolean, allowSuid: boolean): number;
   tryLock(fd: number, kind: string): boolean;
   socketPair(): [number, number];
+  realTime(): bigint;
   openGcm(
     key: Uint8Array,
     nonce: Uint8Array,
@@ -60,6 +63,7 @@ export interface Binding {
     data: Uint8Array,
   ): boolean;
   blockFileInUse(mapPath: string): boolean;
+  removeBlockFile(dataPath: string, mapPath: string): boolean;
   BlockFile: new (
     dataPath: string,
     mapPath: string,
@@ -83,6 +87,7 @@ export interface Binding {
     splice: boolean,
     onMiss: SessionOptions['onMiss'],
     onEnd: SessionOptions['onEnd'],
+    onLikely: SessionOptions['onLikely'],
   ) => NativeSession;
 }
 

@@ -1,6 +1,6 @@
 /** The checked side of the native Session; its contract stands at the interface in addon.ts. */
 import { constants } from 'node:os';
-import { ACCESS_KINDS, type Access, type PathAccess } from './access.js';
+import { ACCESS_KINDS, type Access, type Located, type PathAccess } from './access.js';
 import type { FileRead, Session as SessionContract, SessionOptions, SessionStats, Touch } from './addon.js';
 import { binding, type NativeSession } from './binding.js';
 import { BlockFile } from './block-file.js';
@@ -22,7 +22,7 @@ export class Session implements SessionContract {
 
   constructor(options: SessionOptions) {
     checkOptions(options);
-    const { fd, indexPath, blockFiles, onMiss, onEnd } = options;
+    const { fd, indexPath, blockFiles, onMiss, onLikely, onEnd } = options;
     const { threads = DEFAULT_THREADS, adopt = false, poll = DEFAULT_POLL, splice = true } = options;
     checkInteger(fd, 'fd', 0, MAX_INT);
     checkText(indexPath, 'indexPath');
@@ -30,6 +30,7 @@ export class Session implements SessionContract {
     checkInteger(poll, 'poll', 0, MAX_POLL);
     checkFunction(onMiss, 'onMiss');
     checkFunction(onEnd, 'onEnd');
+    if (onLikely !== undefined) checkFunction(onLikely, 'onLikely');
     if (!Array.isArray(blockFiles)) throw new TypeError('blockFiles must be an array');
     const files = blockFiles.map((file) => BlockFile.native(file));
 
@@ -37,9 +38,9 @@ export class Session implements SessionContract {
     this.#ended = new Promise((resolve) => {
       ended = resolve;
     });
-    const miss: SessionOptions['onMiss'] = (device, firstBlock, count) => {
+    const miss: SessionOptions['onMiss'] = (device, firstBlock, count, end) => {
       try {
-        onMiss(device, firstBlock, count);
+        onMiss(device, firstBlock, count, end);
       } catch (error) {
         // Nobody will fetch them now, and a READ that waits for ever cannot even be killed on some kernels.
         for (let block = firstBlock; block < firstBlock + count; block++)
@@ -47,11 +48,13 @@ export class Session implements SessionContract {
         throw error;
       }
     };
-    const end: SessionOptions['onEnd'] = (reason, message) => {
+    const finish: SessionOptions['onEnd'] = (reason, message) => {
       ended();
       onEnd(reason, message);
     };
-    this.#native = new binding.Session(fd, indexPath, files, threads, adopt, poll, splice, miss, end);
+    this.#native = new binding.Session(
+      ...([fd, indexPath, files, threads, adopt, poll, splice, miss, finish, onLikely] as const),
+    );
   }
 
   stats(): SessionStats {
@@ -80,14 +83,23 @@ export class Session implements SessionContract {
 
   preload(mountpoint: string, steps: readonly PathAccess[]): void {
     checkText(mountpoint, 'mountpoint');
-    const numbers = new Uint32Array(steps.length * 4);
-    for (const [index, { kind, path, first, count }] of steps.entries()) {
-      checkString(path, 'path');
-      checkInteger(first, 'first', 0, 0xffffffff);
-      checkInteger(count, 'count', 1, 0xffffffff);
-      numbers.set([ACCESS_KINDS.indexOf(kind), path.length, first, count], index * 4);
-    }
-    this.#native.preload(mountpoint, numbers, Buffer.from(steps.map(({ path }) => path).join(''), 'latin1'));
+    this.#native.preload(mountpoint, ...encoded(steps));
+  }
+
+  async locate(accesses: readonly PathAccess[]): Promise<Located> {
+    const { steps, blocks } = await this.#native.locate(...encoded(accesses));
+    return {
+      steps: Array.from({ length: steps.length / 2 }, (_, index) => ({
+        step: steps[index * 2]!,
+        count: steps[index * 2 + 1]!,
+      })),
+      blocks: Array.from({ length: blocks.length / 4 }, (_, index) => ({
+        step: blocks[index * 4]!,
+        device: blocks[index * 4 + 1]!,
+        first: blocks[index * 4 + 2]!,
+        count: blocks[index * 4 + 3]!,
+      })),
+    };
   }
 
   stopPreload(): void {
@@ -98,6 +110,22 @@ export class Session implements SessionContract {
     this.#native.close();
     return this.#ended;
   }
+}
+
+/** As the addon takes them: kind, length of the path, first and count of each; and the paths, one after the other. */
+function encoded(steps: readonly PathAccess[]): [numbers: Uint32Array, paths: Uint8Array] {
+  const numbers = new Uint32Array(steps.length * 4);
+  let at = 0;
+  for (const { kind, path, first, count } of steps) {
+    checkString(path, 'path');
+    checkInteger(first, 'first', 0, 0xffffffff);
+    checkInteger(count, 'count', 1, 0xffffffff);
+    numbers[at++] = ACCESS_KINDS.indexOf(kind);
+    numbers[at++] = path.length;
+    numbers[at++] = first;
+    numbers[at++] = count;
+  }
+  return [numbers, Buffer.from(steps.map(({ path }) => path).join(''), 'latin1')];
 }
 
 function touchesOf(raw: Uint32Array): Touch[] {

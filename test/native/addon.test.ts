@@ -1,4 +1,5 @@
 /** The checks at the door of the addon, and the system calls that need no mount. */
+import { execFileSync } from 'node:child_process';
 import { closeSync, mkdtempSync, openSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -53,4 +54,14 @@ test('a failed system call throws with code, errno and the path', (t) => {
   const error = t.throws(() => addon.mount('none', '/nonexistent/place', 'tmpfs', 0, ''), { code: 'ENOENT' });
   t.like(error, { errno: 2, syscall: 'mount' });
   t.regex(String(error?.message), /\/nonexistent\/place/);
+});
+
+test('the time is that which other processes read, to the nanosecond', (t) => {
+  const date = () => BigInt(execFileSync('date', ['+%s%N'], { encoding: 'utf8' }));
+  for (let times = 0; times < 20; times++) {
+    const before = date();
+    const now = addon.realTime();
+    const after = date();
+    t.true(before <= now && now <= after, `${before} ${now} ${after}`);
+  }
 });

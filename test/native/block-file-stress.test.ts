@@ -111,6 +111,16 @@ for (const processes of [1, 2])
     t.true(served.session.stats().readMisses > 0);
   });
 
+test('a pair that processes open, fill, close and remove at the same time never holds wrong blocks', async (t) => {
+  const path = mkdtempSync(join(tmpdir(), 'orca-removal-'));
+  t.teardown(() => rmSync(path, { recursive: true }));
+  const script = fileURLToPath(new URL('./removal-process.js', import.meta.url));
+  const args = [script, join(path, 'data'), join(path, 'map'), `${4 * 4096}`, '4096', '1500'];
+  const children = Array.from({ length: 3 }, () => spawn(process.execPath, args, { stdio: 'inherit' }));
+  const codes = await Promise.all(children.map(async (child) => (await once(child, 'exit'))[0]));
+  t.deepEqual(codes, [0, 0, 0]);
+});
+
 test('a disk that is full rejects the put, and READs are answered from memory', async (t) => {
   const path = tmpfs(t, 4 * BLOCK + 32768);
   const cache = new addon.BlockFile({

@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { closeSync, mkdtempSync, openSync, rmSync, truncateSync, writeSync } from 'node:fs';
+import { closeSync, mkdtempSync, openSync, readdirSync, rmSync, truncateSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
@@ -74,6 +74,51 @@ test('blocks outlive close and open', async (t) => {
   t.true(second.has(5));
   t.deepEqual(await second.read(5), content(5));
   await second.close();
+});
+
+test('nothing is made before a block is wanted', async (t) => {
+  const path = folder(t);
+  const file = open(path);
+  t.is(file.bytesOnDisk(), 0);
+  t.false(file.wasPresent(0));
+  file.evict(0, BLOCKS);
+  file.trust(0);
+  await file.close();
+  t.deepEqual(readdirSync(path), []);
+});
+
+test('an opener that has made nothing yet goes on with what another has made, and with what was removed', async (t) => {
+  const path = folder(t);
+  const idle = open(path);
+  const busy = open(path);
+  await busy.put(1, content(1));
+  t.is(idle.count(), 1);
+  t.deepEqual(await idle.read(1), content(1));
+  await busy.close();
+  await idle.close();
+
+  const left = open(path);
+  rmSync(join(path, 'map'));
+  rmSync(join(path, 'data'));
+  const anew = open(path);
+  await left.put(2, content(2));
+  await anew.put(3, content(3));
+  t.deepEqual(await anew.read(3), content(3));
+  t.deepEqual(await left.read(2), content(2));
+  await left.close();
+  await anew.close();
+});
+
+test('a pair that is open is not removed; one that is not goes with its blocks', async (t) => {
+  const path = folder(t);
+  const file = open(path);
+  await file.put(1, content(1));
+  t.false(addon.removeBlockFile(join(path, 'data'), join(path, 'map')));
+  t.deepEqual(await file.read(1), content(1));
+  await file.close();
+  t.true(addon.removeBlockFile(join(path, 'data'), join(path, 'map')));
+  t.deepEqual(readdirSync(path), []);
+  t.true(addon.removeBlockFile(join(path, 'data'), join(path, 'map')), 'what is not there is removed');
 });
 
 test('two openers see each other’s blocks and evictions', async (t) => {

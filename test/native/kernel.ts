@@ -251,8 +251,8 @@ export function serve(
       fd,
       indexPath: join(path, 'index'),
       blockFiles: files,
-      onMiss(...run) {
-        misses.push(run);
+      onMiss(device, first, count) {
+        misses.push([device, first, count]);
         wake();
       },
       onEnd: (reason) => end(reason),

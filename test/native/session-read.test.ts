@@ -151,7 +151,7 @@ test('what a closed session had asked for is asked again by another that waits f
     fd,
     indexPath: join(one.path, 'index'),
     blockFiles: one.files,
-    onMiss: (...run) => misses.push(run),
+    onMiss: (device, first, count) => misses.push([device, first, count]),
     onEnd() {},
   });
   const nodeid = await one.kernel.lookup('big');

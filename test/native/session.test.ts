@@ -1,6 +1,8 @@
 /** The FUSE session on raw bytes: what it answers to whom, without a mount. */
-import { rmSync } from 'node:fs';
+import { existsSync, rmSync, statSync } from 'node:fs';
 import { constants } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import test from 'ava';
 import { BLOCK_SIZE, type Directory as Tree } from '../../src/erofs/tree.js';
 import { addon } from '../../src/native/addon.js';
@@ -315,6 +317,16 @@ test('a wrong argument throws before anything is served', (t) => {
     { threads: 65 },
     { onMiss: null },
     { onEnd: 'x' },
+    { onLikely: 1 },
   ])
     t.throws(() => new addon.Session({ ...options, ...wrong } as never), undefined, JSON.stringify(wrong));
+});
+
+test('a session shows that its layers are in use by an empty map, before anything is read', async (t) => {
+  const { path } = start(t);
+  const [dataPath, mapPath] = [join(path, 'data0'), join(path, 'map0')];
+  while (!addon.blockFileInUse(mapPath)) await sleep(5);
+  t.is(statSync(mapPath).size, 0);
+  t.false(existsSync(dataPath));
+  t.false(addon.removeBlockFile(dataPath, mapPath));
 });
