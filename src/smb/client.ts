@@ -6,9 +6,10 @@
  * that it takes longer, until the attempts are used up and they get a retryable SmbError.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { orAbort } from './abort.js';
+import { orAbort } from '../abort.js';
+import type { ByteRange } from '../byte-range.js';
 import type { Cipher, Dialect, SigningAlgorithm } from './algorithms.js';
-import type { Opened } from './create.js';
+import type { Kind, Opened } from './create.js';
 import type { SmbCredentials } from './credentials.js';
 import { SmbError } from './error.js';
 import { SmbFile } from './file.js';
@@ -73,6 +74,20 @@ function isConnectionLoss(error: unknown): boolean {
   return error instanceof SmbError && (error.code === 'CONNECTION_LOST' || error.code === 'TIMEOUT');
 }
 
+/** A CREATE is never abandoned half way: an open that nobody waits for any more is closed again. */
+async function orClosed<T>(
+  opening: Promise<T>,
+  close: (opened: T) => Promise<void>,
+  signal: AbortSignal | undefined,
+): Promise<T> {
+  try {
+    return await orAbort(opening, signal);
+  } catch (error) {
+    opening.then(close).catch(() => {});
+    throw error;
+  }
+}
+
 export class SmbClient {
   /** `smb://HOST[:PORT]/SHARE` */
   readonly location: string;
@@ -125,12 +140,19 @@ export class SmbClient {
     return this.#session.negotiated;
   }
 
-  /** Opens a file, by its path with `/` between the parts. */
-  async open(path: string, signal?: AbortSignal): Promise<SmbFile> {
+  /**
+   * Opens a file, by its path with `/` between the parts. What is to be read `first` is asked for in the same round
+   * trip, and kept for the read that begins there; it may reach beyond the end of the file.
+   */
+  async open(
+    path: string,
+    signal?: AbortSignal,
+    first: ByteRange = { offset: 0, length: 0 },
+  ): Promise<SmbFile> {
     const name = toShareName(path);
-    return this.run(async (session) => {
-      const opened = await this.#create(session, name, 'file', signal);
-      return new SmbFile(this, name, session, opened);
+    return this.run((session) => {
+      const opening = session.openFile(name, first).then((file) => new SmbFile(this, name, session, file));
+      return orClosed(opening, (file) => file.close(), signal);
     }, signal);
   }
 
@@ -193,20 +215,8 @@ export class SmbClient {
     }
   }
 
-  /** A CREATE is never abandoned half way: an open that nobody waits for any more is closed again. */
-  async #create(
-    session: Session,
-    name: string,
-    kind: 'file' | 'directory' | 'any',
-    signal?: AbortSignal,
-  ): Promise<Opened> {
-    const creating = session.create(name, kind);
-    try {
-      return await orAbort(creating, signal);
-    } catch (error) {
-      creating.then(({ fileId }) => session.close(fileId)).catch(() => {});
-      throw error;
-    }
+  #create(session: Session, name: string, kind: Kind, signal?: AbortSignal): Promise<Opened> {
+    return orClosed(session.create(name, kind), ({ fileId }) => session.close(fileId), signal);
   }
 
   async #liveSession(): Promise<Session> {

@@ -5,7 +5,7 @@
  * when the server stops answering. Whoever waits then gets that error. It never reconnects; the client does.
  */
 import { connect, type Socket } from 'node:net';
-import { onAbort } from './abort.js';
+import { onAbort } from '../abort.js';
 import { CreditWindow } from './credits.js';
 import { encodeEmpty } from './empty-body.js';
 import { protocolError, SmbError } from './error.js';
@@ -18,8 +18,11 @@ import { Status } from './status.js';
 /** The largest answer to anything but READ and QUERY_DIRECTORY, with room to spare; holds before login. */
 const MAX_CONTROL_FRAME = 128 * 1024;
 
-/** Shorter plaintext frames are copied, so that a few of their bytes do not hold on to a whole receive buffer. */
-const KEEP_FROM = 256 * 1024;
+/**
+ * Shorter plaintext frames are copied, so that a few of their bytes do not hold on to a whole receive buffer. A block of
+ * a layer VHD, which is given back, is not.
+ */
+const KEEP_FROM = 64 * 1024;
 
 export interface ConnectionOptions {
   host: string;
@@ -38,9 +41,17 @@ export interface ConnectionOptions {
 /** However busy the line is, an answer that takes this many times the request timeout will not come. */
 const OVERDUE = 4;
 
+export interface Request {
+  command: number;
+  body: Buffer;
+  /** Credits. */
+  charge: number;
+}
+
 interface Pending {
   command: number;
   charge: number;
+  messageId: bigint;
   sentAt: number;
   asyncId: bigint | undefined;
   resolve(message: Message): void;
@@ -151,64 +162,78 @@ export class Connection {
 
   /** Sends a request and waits for its final response, whatever its status. */
   async request(command: number, body: Buffer, charge = 1, signal?: AbortSignal): Promise<Exchange> {
+    const [only] = await this.compound([{ command, body, charge }], signal);
+    return only!;
+  }
+
+  /**
+   * Sends related requests (§ 3.2.4.1.4) in one packet, and waits for the final responses to all of them, whatever
+   * their status. These may come together or one by one.
+   */
+  async compound(requests: readonly Request[], signal?: AbortSignal): Promise<Exchange[]> {
     signal?.throwIfAborted();
     if (this.#failure !== undefined) throw this.#failure;
-    await this.#credits.take(charge, signal);
+    const charges = requests.reduce((sum, { charge }) => sum + charge, 0);
+    await this.#credits.take(charges, signal);
     if (this.#failure !== undefined) throw this.#failure;
     if (signal?.aborted) {
-      this.#credits.settle(charge, charge);
+      this.#credits.settle(charges, charges);
       throw signal.reason;
     }
-    const messageId = this.#nextMessageId;
-    this.#nextMessageId += BigInt(charge);
-    const { message, packet } = this.protection.pack(
-      {
-        creditCharge: this.multiCredit ? charge : 0,
-        status: 0,
-        command,
-        credits: this.#credits.toRequest(charge),
-        flags: 0,
-        nextCommand: 0,
-        messageId,
-        treeOrAsyncId: treeField(this.treeId),
-      },
-      body,
-    );
-    let forget = () => {};
-    try {
-      const response = await new Promise<Message>((resolve, reject) => {
-        const pending = { command, charge, sentAt: Date.now(), asyncId: undefined, resolve, reject };
-        this.#pending.set(messageId, pending);
-        // The entry stays until the server answers: its credits come back only then.
-        forget = onAbort(signal, () => {
-          this.#cancel(messageId, pending);
-          reject(signal!.reason);
-        });
-        this.#send(packet);
+    const pending: Pending[] = [];
+    const responses = requests.map(({ command, charge }) => {
+      const messageId = this.#nextMessageId;
+      this.#nextMessageId += BigInt(charge);
+      return new Promise<Message>((resolve, reject) => {
+        const sentAt = Date.now();
+        pending.push({ command, charge, messageId, sentAt, asyncId: undefined, resolve, reject });
       });
-      return { request: message, response };
+    });
+    const { messages, packet } = this.protection.pack(
+      requests.map(({ command, body, charge }, i) => ({
+        header: {
+          creditCharge: this.multiCredit ? charge : 0,
+          status: 0,
+          command,
+          // The last one asks for what the window lacks.
+          credits: i === requests.length - 1 ? this.#credits.toRequest(charge) : charge,
+          flags: 0,
+          messageId: pending[i]!.messageId,
+          treeOrAsyncId: treeField(this.treeId),
+        },
+        body,
+      })),
+    );
+    // The entries stay until the server answers: their credits come back only then.
+    for (const one of pending) this.#pending.set(one.messageId, one);
+    const forget = onAbort(signal, () => {
+      for (const one of pending) {
+        this.#cancel(one);
+        one.reject(signal!.reason);
+      }
+    });
+    this.#send(packet);
+    try {
+      const answers = await Promise.all(responses);
+      return answers.map((response, i) => ({ request: messages[i]!, response }));
     } finally {
       forget();
     }
   }
 
   /** CANCEL charges nothing and has no response (§ 3.2.4.24). */
-  #cancel(messageId: bigint, { asyncId }: Pending): void {
-    if (this.#failure !== undefined) return;
-    const { packet } = this.protection.pack(
-      {
-        creditCharge: 0,
-        status: 0,
-        command: Command.CANCEL,
-        credits: 0,
-        flags: asyncId === undefined ? 0 : HeaderFlag.ASYNC,
-        nextCommand: 0,
-        messageId,
-        treeOrAsyncId: asyncId ?? treeField(this.treeId),
-      },
-      encodeEmpty(),
-    );
-    this.#send(packet);
+  #cancel({ messageId, asyncId }: Pending): void {
+    if (!this.#pending.has(messageId)) return;
+    const header = {
+      creditCharge: 0,
+      status: 0,
+      command: Command.CANCEL,
+      credits: 0,
+      flags: asyncId === undefined ? 0 : HeaderFlag.ASYNC,
+      messageId,
+      treeOrAsyncId: asyncId ?? treeField(this.treeId),
+    };
+    this.#send(this.protection.pack([{ header, body: encodeEmpty() }]).packet);
   }
 
   /** What is sent in one turn of the event loop goes out in one write: answers often come, and go on, in bursts. */
@@ -242,12 +267,13 @@ export class Connection {
     const keep = !opened && frame.length >= KEEP_FROM;
     const own = opened || keep ? frame : Buffer.from(frame);
     const messages = this.protection.unpack(own);
-    const [only] = messages;
-    // Of several in one frame nobody knows which is used last.
-    if (keep && only !== undefined && messages.length === 1) this.options.frames?.lend(only.bytes, slab);
+    const last = messages.at(-1);
+    if (keep && last !== undefined) this.options.frames?.lend(last.bytes, slab);
     for (const message of messages) {
       if (this.#failure !== undefined) return true;
-      this.#onMessage(message);
+      // Of a compound the last one brings the data; the others must not lie in the frame, which is given back with it.
+      const leaves = keep && message !== last;
+      this.#onMessage(leaves ? { ...message, bytes: Buffer.from(message.bytes) } : message);
     }
     return keep;
   }

@@ -2,7 +2,7 @@
  * Credits of one connection (MS-SMB2 § 3.2.4.1.2 and 3.2.5.1.4): a request is sent only when the server has
  * granted as many credits as it charges. Who has to wait waits in order of arrival.
  */
-import { onAbort } from './abort.js';
+import { onAbort } from '../abort.js';
 
 /** Credits to hold in the end: 32 MiB of outstanding reads, which is also the most a Windows server gives. */
 const TARGET = 512;

@@ -3,7 +3,7 @@ import type { SmbClient } from './client.js';
 import type { Opened } from './create.js';
 import { SmbError } from './error.js';
 import { MAX_PIECE } from './login.js';
-import type { Session } from './session.js';
+import type { OpenedFile, Session } from './session.js';
 
 /** Pieces of one `read` that are under way at once. */
 const OUTSTANDING = 8;
@@ -15,15 +15,17 @@ export class SmbFile {
   readonly #name: string;
   readonly #identity: Opened;
   #handle: { session: Session; fileId: Promise<Buffer> } | undefined;
+  #first: OpenedFile['first'];
   #stale: SmbError | undefined;
   #closed = false;
 
   /** @internal `SmbClient.open` makes these. */
-  constructor(client: SmbClient, name: string, session: Session, opened: Opened) {
+  constructor(client: SmbClient, name: string, session: Session, { opened, first }: OpenedFile) {
     this.#client = client;
     this.#name = name;
     this.#identity = opened;
     this.#handle = { session, fileId: Promise.resolve(opened.fileId) };
+    this.#first = first;
     this.size = opened.size;
   }
 
@@ -80,6 +82,9 @@ export class SmbFile {
 
   /** At least one byte; fewer than `length` when credits or the server do not give more at once. */
   async #readSome(offset: number, length: number, signal?: AbortSignal): Promise<Buffer> {
+    signal?.throwIfAborted();
+    const first = this.#takeFirst(offset, length);
+    if (first !== undefined) return first;
     const shrunk = () =>
       new SmbError('STALE', `${this.#where}: the file has become shorter since it was opened`);
     try {
@@ -93,6 +98,16 @@ export class SmbFile {
       if (error instanceof SmbError && error.status === 'STATUS_END_OF_FILE') throw shrunk();
       throw error;
     }
+  }
+
+  /** What came with the open, once, for the read that begins there. */
+  #takeFirst(offset: number, length: number): Buffer | undefined {
+    if (this.#first?.offset !== offset || this.#first.bytes.length === 0) return undefined;
+    const { bytes } = this.#first;
+    this.#first = undefined;
+    const wanted = bytes.subarray(0, length);
+    this.#client.frames.pass(bytes, wanted);
+    return wanted;
   }
 
   async #readFrom(session: Session, offset: number, length: number, signal?: AbortSignal): Promise<Buffer> {
@@ -155,6 +170,8 @@ export class SmbFile {
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
+    if (this.#first !== undefined) this.giveBack(this.#first.bytes);
+    this.#first = undefined;
     const handle = this.#handle;
     this.#handle = undefined;
     if (handle?.session.alive)

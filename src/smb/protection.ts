@@ -18,6 +18,12 @@ import {
 import type { Signer } from './signing.js';
 import { Status } from './status.js';
 
+/** A request, and of its header what neither its place in a compound nor the session says. */
+export interface Unpacked {
+  header: Omit<Header, 'nextCommand' | 'sessionId' | 'signature'>;
+  body: Buffer;
+}
+
 export class Protection {
   readonly sessionId: bigint;
   readonly #signer: Signer | undefined;
@@ -43,21 +49,31 @@ export class Protection {
     this.#encrypting = true;
   }
 
-  /** The message as it stands in front of signature and envelope, and the packet to send. */
-  pack(header: Omit<Header, 'signature' | 'sessionId'>, body: Buffer): { message: Buffer; packet: Buffer } {
-    const message = Buffer.allocUnsafe(HEADER.size + body.length);
+  /**
+   * The messages without envelope, and the packet to send. Several are a compound of related requests (§ 3.2.4.1.4):
+   * one packet, sealed as a whole, in which each message is signed together with its padding (§ 3.1.4.1).
+   */
+  pack(requests: readonly Unpacked[]): { messages: Buffer[]; packet: Buffer } {
     const signed = this.#signer !== undefined && !this.#encrypting;
-    const whole = {
-      ...header,
-      flags: header.flags | (signed ? HeaderFlag.SIGNED : 0),
-      sessionId: this.sessionId,
-      signature: NO_SIGNATURE,
-    };
-    HEADER.encode(whole, message);
-    message.set(body, HEADER.size);
-    if (this.#encrypting) return { message, packet: this.#envelope!.seal(message, this.sessionId) };
-    if (signed) this.#signer!.sign(message, whole);
-    return { message, packet: message };
+    const messages = requests.map(({ header, body }, i) => {
+      const length = HEADER.size + body.length;
+      const isLast = i === requests.length - 1;
+      const message = Buffer.alloc(isLast ? length : Math.ceil(length / 8) * 8);
+      const related = i === 0 ? 0 : HeaderFlag.RELATED;
+      const whole = {
+        ...header,
+        flags: header.flags | related | (signed ? HeaderFlag.SIGNED : 0),
+        nextCommand: isLast ? 0 : message.length,
+        sessionId: this.sessionId,
+        signature: NO_SIGNATURE,
+      };
+      HEADER.encode(whole, message);
+      message.set(body, HEADER.size);
+      if (signed) this.#signer!.sign(message, whole);
+      return message;
+    });
+    const packet = messages.length === 1 ? messages[0]! : Buffer.concat(messages);
+    return { messages, packet: this.#encrypting ? this.#envelope!.seal(packet, this.sessionId) : packet };
   }
 
   /** Whether `unpack` gives messages in memory of their own, not in the frame's. */

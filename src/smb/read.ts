@@ -31,6 +31,9 @@ export const READ_RESPONSE = new Layout('READ response', {
 
 export const READ_DATA_OFFSET = HEADER_SIZE + READ_RESPONSE.size;
 
+/** In a compound: the file of the request before (§ 3.2.4.1.4). */
+export const RELATED_FILE = Buffer.alloc(16, 0xff);
+
 export function encodeRead(fileId: Buffer, offset: number, length: number): Buffer {
   return READ_REQUEST.encode({
     padding: READ_DATA_OFFSET,

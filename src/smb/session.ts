@@ -1,7 +1,8 @@
 /** A login to one share over one connection, and the commands on it. */
-import { onAbort } from './abort.js';
+import { onAbort } from '../abort.js';
+import type { ByteRange } from '../byte-range.js';
 import { decodeClose, encodeClose } from './close.js';
-import { Connection } from './connection.js';
+import { Connection, type Exchange } from './connection.js';
 import { decodeCreate, encodeCreate, type Kind, type Opened } from './create.js';
 import { decodeEmpty, encodeEmpty } from './empty-body.js';
 import { SmbError } from './error.js';
@@ -9,7 +10,7 @@ import { Command } from './header.js';
 import { CREDIT_UNIT, Login, type Negotiated, type SessionOptions } from './login.js';
 import { type DirectoryEntry, decodeQueryDirectory, encodeQueryDirectory } from './query-directory.js';
 import { decodeQueryAllInformation, encodeQueryAllInformation, type FileStatus } from './query-info.js';
-import { decodeRead, encodeRead } from './read.js';
+import { decodeRead, encodeRead, RELATED_FILE } from './read.js';
 import { Status, statusError, statusName } from './status.js';
 
 /** One answer of QUERY_DIRECTORY: about 400 entries. */
@@ -23,6 +24,12 @@ const ENDS: readonly (string | undefined)[] = [
   statusName(Status.NO_MORE_FILES),
   statusName(Status.NO_SUCH_FILE),
 ];
+
+/** A file that was opened, and the beginning of what is read of it first when that came along. */
+export interface OpenedFile {
+  opened: Opened;
+  first: { offset: number; bytes: Buffer } | undefined;
+}
 
 export class Session {
   readonly #options: SessionOptions;
@@ -74,8 +81,15 @@ export class Session {
     length = 0,
     signal?: AbortSignal,
   ): Promise<T> {
-    const charge = this.#connection.multiCredit ? Math.max(1, Math.ceil(length / CREDIT_UNIT)) : 1;
-    const { response } = await this.#connection.request(command, body, charge, signal);
+    const exchange = await this.#connection.request(command, body, this.#charge(length), signal);
+    return this.#result(exchange, name, decode);
+  }
+
+  #charge(length: number): number {
+    return this.#connection.multiCredit ? Math.max(1, Math.ceil(length / CREDIT_UNIT)) : 1;
+  }
+
+  #result<T>({ response }: Exchange, name: string, decode: (message: Buffer) => T): T {
     const { status } = response.header;
     if (status !== Status.SUCCESS) throw statusError(status, this.#where(name));
     try {
@@ -95,6 +109,24 @@ export class Session {
     return this.#call(Command.CREATE, encodeCreate(name, kind), name, decodeCreate);
   }
 
+  /**
+   * Opens a file and begins to read it, in one round trip. Nothing comes along when credits allow only one request at
+   * a time, or when the server refuses the READ, as it may in a compound (§ 3.3.5.2.7): `read` will tell why.
+   */
+  async openFile(name: string, { offset, length }: ByteRange): Promise<OpenedFile> {
+    const asked = Math.min(length, this.pieceSize);
+    if (asked === 0 || this.#connection.creditWindow < 1 + this.#charge(asked)) {
+      return { opened: await this.create(name, 'file'), first: undefined };
+    }
+    const [created, read] = (await this.#connection.compound([
+      { command: Command.CREATE, body: encodeCreate(name, 'file'), charge: 1 },
+      { command: Command.READ, body: encodeRead(RELATED_FILE, offset, asked), charge: this.#charge(asked) },
+    ])) as [Exchange, Exchange];
+    const opened = this.#result(created, name, decodeCreate);
+    if (read.response.header.status !== Status.SUCCESS) return { opened, first: undefined };
+    return { opened, first: { offset, bytes: this.#result(read, name, this.#decodeRead(asked)) } };
+  }
+
   close(fileId: Buffer): Promise<void> {
     return this.#call(Command.CLOSE, encodeClose(fileId), '', decodeClose);
   }
@@ -107,12 +139,16 @@ export class Session {
 
   /** Reads at most `length` bytes, at least one, to be given back to the frame pool; `name` is for errors. */
   read(fileId: Buffer, offset: number, length: number, name: string, signal?: AbortSignal): Promise<Buffer> {
-    const decode = (message: Buffer) => {
-      const data = decodeRead(message, length);
+    const body = encodeRead(fileId, offset, length);
+    return this.#call(Command.READ, body, name, this.#decodeRead(length), length, signal);
+  }
+
+  #decodeRead(asked: number): (message: Buffer) => Buffer {
+    return (message) => {
+      const data = decodeRead(message, asked);
       this.#options.frames?.pass(message, data);
       return data;
     };
-    return this.#call(Command.READ, encodeRead(fileId, offset, length), name, decode, length, signal);
   }
 
   queryInfo(fileId: Buffer, name: string): Promise<FileStatus> {

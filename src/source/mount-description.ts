@@ -56,12 +56,16 @@ export interface MountDescription {
   artifact: Descriptor | undefined;
   /** The blob of the startup profile, where one was published. */
   profile?: Descriptor;
+  /** Otherwise that of the image of the repository that one was published of last. */
+  earlierProfile?: Descriptor;
   region: string | undefined;
   /** Best first; kinds that this version does not know are left out. */
   transports: Transport[];
   /** Why better transports are left out, when they are. */
   reason: string | undefined;
   layers: MountedLayer[];
+  /** Manifests that came with the answer, by digest, not verified; empty unless they were asked for. */
+  documents?: ReadonlyMap<string, Uint8Array>;
 }
 
 /** The reason in what a host remembers of an image that it has expanded itself. */
@@ -94,15 +98,18 @@ export function parseMountDescription(bytes: Uint8Array, base: URL, what: string
   if (manifest === undefined) throw json.error('manifest', 'is missing');
   const artifact = json.object('artifact');
   const profile = json.object('profile');
+  const earlierProfile = json.object('earlierProfile');
   const layers = json.objects('layers') ?? [];
   if (layers.length > MAX_LAYERS) throw json.error('layers', `more than ${MAX_LAYERS}`);
   return {
     manifest: decodeDescriptor(manifest),
     artifact: artifact && decodeDescriptor(artifact),
     ...(profile && { profile: decodeDescriptor(profile) }),
+    ...(earlierProfile && { earlierProfile: decodeDescriptor(earlierProfile) }),
     region: json.string('region'),
     transports: (json.objects('transports') ?? []).flatMap((item) => decodeTransport(item, base) ?? []),
     reason: json.string('reason'),
+    ...(json.has('documents') && { documents: decodeDocuments(json.objects('documents') ?? []) }),
     layers: layers.map((layer) => {
       const blob = layer.object('blob');
       if (blob === undefined) throw layer.error('blob', 'is missing');
@@ -113,6 +120,15 @@ export function parseMountDescription(bytes: Uint8Array, base: URL, what: string
       };
     }),
   };
+}
+
+function decodeDocuments(documents: readonly JsonObject[]): ReadonlyMap<string, Uint8Array> {
+  return new Map(
+    documents.map((one) => [
+      one.requiredString('digest'),
+      Buffer.from(one.requiredString('content'), 'base64'),
+    ]),
+  );
 }
 
 function decodeTransport(json: JsonObject, base: URL): Transport | undefined {
@@ -135,9 +151,9 @@ function decodeTransport(json: JsonObject, base: URL): Transport | undefined {
   return { kind, url: new URL(text, base).href, token: token ? new StoreToken(token, expiresAt) : undefined };
 }
 
-/** The JSON that parseMountDescription reads, without passwords and tokens. */
+/** The JSON that parseMountDescription reads, without passwords, tokens and documents. */
 export function encodeMountDescription(description: MountDescription): Uint8Array {
-  const { transports, layers, ...rest } = description;
+  const { transports, layers, documents: _, ...rest } = description;
   const plain = transports.map(({ kind, ...more }) => ('url' in more ? { kind, url: more.url } : { kind }));
   return Buffer.from(JSON.stringify({ ...rest, transports: plain, layers }));
 }

@@ -13,10 +13,22 @@ import type { RegistryClient } from '../oci/registry-client.js';
 import { documentReader } from '../oci/registry-input.js';
 import type { Repository } from '../oci/repository.js';
 import { type Logger, log } from '../telemetry/logger.js';
-import { assembleImage, type RemoteImage } from './image-assembly.js';
-import { isOwnDescription, type LayerProgress, type MountDescription } from './mount-description.js';
+import type { BlobLayer } from './blob-source.js';
+import { assembleImage, type ImagesInUse, type RemoteImage } from './image-assembly.js';
+import {
+  isOwnDescription,
+  type LayerProgress,
+  type MountDescription,
+  type Transport,
+} from './mount-description.js';
 import { RegistryMemory, type RememberedImage } from './registry-memory.js';
-import { type MountOptions, publishProfile, RegistryMount } from './registry-mount.js';
+import {
+  askMount,
+  type MountAnswer,
+  type MountOptions,
+  publishProfile,
+  RegistryMount,
+} from './registry-mount.js';
 import { openTransports, type PassedOver } from './registry-transports.js';
 import { type Source, SourceError } from './source.js';
 
@@ -34,6 +46,7 @@ export interface RegistryImageOptions extends MountOptions {
   cacheDir: string;
   logger?: Logger;
   signal?: AbortSignal;
+  inUse?: ImagesInUse;
 }
 
 /** What every answer has, so that the blobs can be read whatever the mount API says. */
@@ -86,11 +99,11 @@ export async function openRegistryImage(options: RegistryImageOptions): Promise<
   if (pull === 'never') {
     throw new SourceError('NOT_FOUND', `${name} is not on this host: run orca pull ${name} first`);
   }
-  if (remembered === undefined) return await openAnew(options, reference, signal);
+  if (remembered === undefined) return await openAnew(options, reference, undefined, signal);
   const patience = AbortSignal.timeout(PATIENCE_MS);
   try {
     const bounded = signal === undefined ? patience : AbortSignal.any([signal, patience]);
-    return await openAnew(options, reference, bounded);
+    return await openAnew(options, reference, remembered, bounded);
   } catch (error) {
     signal?.throwIfAborted();
     if (!patience.aborted && !(error instanceof OrcaError && error.retryable)) throw error;
@@ -105,41 +118,86 @@ export async function openRegistryImage(options: RegistryImageOptions): Promise<
   }
 }
 
+/** `remembered`: what this host knew the reference by. */
 async function openAnew(
   options: RegistryImageOptions,
   reference: Reference,
+  remembered: RememberedImage | undefined,
   signal: AbortSignal | undefined,
 ): Promise<RegistryImage> {
-  const { client, cacheDir, platform } = options;
+  const { client, cacheDir, platform, inUse } = options;
   const repository = client.repository(reference);
+  // What the name stands for and how that can be read are asked at once: nearly always both are about one manifest.
+  const early = askMount(repository, reference.digest ?? reference.tag ?? '', options, {
+    signal,
+    // Of an image that this host has had it has the documents, too.
+    documents: remembered === undefined,
+  }).catch(() => undefined);
   const { digest: manifestDigest } = await resolveManifest(repository, reference, platform, signal);
   const resolved = { repository, manifestDigest };
-  const mount = new RegistryMount(repository, manifestDigest, options);
-  const answer = await mount.describe(signal);
+  const answer =
+    usable(await early, manifestDigest) ??
+    (await askMount(repository, manifestDigest, options, { signal, documents: true }));
   if (answer.state === 'expanding') return { ...resolved, ...answer };
   if (answer.state === 'unknown') return { ...resolved, state: 'not-enabled' };
-  const { description } = answer;
+  const { documents, ...description } = answer.description;
   const { artifact, manifest } = description;
   if (artifact === undefined) return { ...resolved, state: 'no-artifact', reason: description.reason };
-  const assembled = await assembleImage({
-    name: familiarReference(reference),
-    manifest,
-    artifact,
-    cacheDir,
-    fetch: (descriptor, what) => fetchBlob(repository, descriptor, [manifest, artifact], what, signal),
-  });
-  const image = { ...assembled, ...profileOf(repository, description) };
-  const memory = new RegistryMemory(cacheDir);
-  const { domain, path } = reference;
-  await memory.write(reference, platform, description);
-  if (reference.digest !== manifestDigest) {
-    await memory.write({ domain, path, digest: manifestDigest }, platform, description);
+  const mount = new RegistryMount(repository, manifestDigest, options, description);
+  const open = (transports: readonly Transport[], layers: readonly BlobLayer[]) =>
+    openTransports(
+      client,
+      repository,
+      mount,
+      { ...description, transports: [...transports] },
+      { layers, cacheDir },
+    );
+  const stores = open(
+    description.transports.filter(({ kind }) => kind !== 'blob'),
+    [],
+  );
+  try {
+    const memory = new RegistryMemory(cacheDir);
+    const { domain, path } = reference;
+    const pinned = { domain, path, digest: manifestDigest };
+    // Of an image that is new to this host something will be read at once.
+    const isNew =
+      remembered?.description.manifest.digest !== manifestDigest &&
+      (await memory.read(pinned, platform)) === undefined;
+    if (isNew) stores.sources[0]?.connect?.().catch(() => undefined);
+    const assembled = await assembleImage({
+      name: familiarReference(reference),
+      manifest,
+      artifact,
+      cacheDir,
+      inUse,
+      fetch: async (descriptor, what) =>
+        documents?.get(descriptor.digest) ??
+        (await fetchBlob(repository, descriptor, [manifest, artifact], what, signal)),
+    });
+    const image = { ...assembled, ...profilesOf(repository, description) };
+    const names = [reference, ...(reference.digest === manifestDigest ? [] : [pinned])];
+    await Promise.all(names.map((name) => memory.write(name, platform, description)));
+    // Blobs are the last resort, wherever they stand.
+    const blobs = open(
+      description.transports.filter(({ kind }) => kind === 'blob'),
+      image.blobs ?? [],
+    );
+    const sources = [...stores.sources, ...blobs.sources];
+    const passedOver = [...stores.passedOver, ...blobs.passedOver];
+    return { ...resolved, state: 'ready', image, sources, passedOver, description };
+  } catch (error) {
+    await Promise.all(stores.sources.map((source) => source.close()));
+    throw error;
   }
-  const { sources, passedOver } = openTransports(client, repository, mount, description, {
-    layers: image.blobs ?? [],
-    cacheDir,
-  });
-  return { ...resolved, state: 'ready', image, sources, passedOver, description };
+}
+
+/** What was said of a name that stands for this manifest. */
+function usable(answer: MountAnswer | undefined, manifestDigest: string): MountAnswer | undefined {
+  if (answer?.state === 'ready')
+    return answer.description.manifest.digest === manifestDigest ? answer : undefined;
+  // The layers that are being expanded may be those of another platform.
+  return answer?.state === 'unknown' ? answer : undefined;
 }
 
 /** undefined when something of it is no longer in the cache. */
@@ -148,7 +206,7 @@ async function openRemembered(
   reference: Reference,
   { description, resolvedAt }: RememberedImage,
 ): Promise<ReadyImage | undefined> {
-  const { client, cacheDir } = options;
+  const { client, cacheDir, inUse } = options;
   const { manifest, artifact } = description;
   if (artifact === undefined) return undefined;
   const name = familiarReference(reference);
@@ -158,8 +216,8 @@ async function openRemembered(
     const fetch = async (_: Descriptor, what: string) => {
       throw new SourceError('NOT_FOUND', `${what} is not in the cache`);
     };
-    const assembled = await assembleImage({ name, manifest, artifact, cacheDir, fetch });
-    image = { ...assembled, ...profileOf(repository, description) };
+    const assembled = await assembleImage({ name, manifest, artifact, cacheDir, inUse, fetch });
+    image = { ...assembled, ...profilesOf(repository, description) };
   } catch (error) {
     if (error instanceof SourceError && error.code === 'NOT_FOUND') return undefined;
     throw error;
@@ -180,13 +238,17 @@ async function openRemembered(
   return { ...resolved, state: 'ready', image, sources, passedOver, description };
 }
 
-function profileOf(
+function profilesOf(
   repository: Repository,
-  { manifest, profile }: MountDescription,
-): Pick<RemoteImage, 'publishedProfile' | 'publishProfile'> {
+  { manifest, profile, earlierProfile }: MountDescription,
+): Pick<RemoteImage, 'publishedProfile' | 'earlierProfile' | 'publishProfile'> {
+  const reader =
+    (descriptor: Descriptor | undefined): NonNullable<RemoteImage['publishedProfile']> =>
+    async (maxBytes, signal) =>
+      descriptor && repository.readBlob(descriptor, 'startup profile', maxBytes, signal);
   return {
-    publishedProfile: async (maxBytes, signal) =>
-      profile && repository.readBlob(profile, 'startup profile', maxBytes, signal),
+    publishedProfile: reader(profile),
+    earlierProfile: reader(earlierProfile),
     publishProfile: (encoded, signal) => publishProfile(repository, manifest.digest, encoded, signal),
   };
 }

@@ -1,4 +1,5 @@
 /** What a registry's mount API says of one image, and says again when a token has run out. */
+import { isDigest } from '../oci/digest.js';
 import { headerOf } from '../oci/http-client.js';
 import { RegistryError } from '../oci/registry-error.js';
 import type { Repository } from '../oci/repository.js';
@@ -61,6 +62,45 @@ export async function publishProfile(
   );
 }
 
+/**
+ * Asks the registry how an image can be read, by tag or digest; `documents`: send the manifests with the answer.
+ * Throws RegistryError, and OciError PROTOCOL for an answer that is malformed.
+ */
+export async function askMount(
+  repository: Repository,
+  reference: string,
+  { region, transports = ['smb', 'https', 'blob'] }: MountOptions,
+  { signal, documents = false }: { signal?: AbortSignal | undefined; documents?: boolean } = {},
+): Promise<MountAnswer> {
+  const what = `mount of ${repository.name}${isDigest(reference) ? '@' : ':'}${reference}`;
+  const query = new URLSearchParams({
+    ...(region && { region }),
+    transports: transports.join(','),
+    ...(documents && { documents: 'true' }),
+  });
+  const path = `/mount/v1/${repository.path}/_manifests/${reference}?${query}`;
+  const headers = { accept: 'application/json' };
+  const accept = [200, 409, ...NO_API];
+  let answer: Awaited<ReturnType<Repository['ask']>>;
+  try {
+    answer = await repository.ask({ path, headers, accept, signal, what }, MAX_DESCRIPTION_BYTES);
+  } catch (error) {
+    // Some registries refuse every path that they do not know, and not in the words of the distribution API.
+    const refused = error instanceof RegistryError && [400, 401, 403].includes(error.status ?? 0);
+    if (refused && error.declared === undefined) return { state: 'unknown' };
+    throw error;
+  }
+  if (answer.status === 409) return { state: 'expanding', layers: parseLayerProgress(answer.bytes) };
+  // And some answer with the page of their user interface.
+  const isJson = /^application\/(?:json|[\w.-]+\+json)\b/i.test(
+    headerOf(answer.headers, 'content-type') ?? '',
+  );
+  if (answer.status !== 200 || !isJson) return { state: 'unknown' };
+  const description = parseMountDescription(answer.bytes, answer.url, what);
+  if (isDigest(reference)) checkManifest(description, reference, what);
+  return { state: 'ready', description };
+}
+
 export class RegistryMount {
   readonly #repository: Repository;
   readonly #digest: string;
@@ -69,39 +109,17 @@ export class RegistryMount {
   #renewal: Promise<void> | undefined;
   #renewedAt = Number.NEGATIVE_INFINITY;
 
-  constructor(repository: Repository, manifestDigest: string, options: MountOptions = {}) {
+  /** `description`: what the registry has just said. */
+  constructor(
+    repository: Repository,
+    manifestDigest: string,
+    options: MountOptions = {},
+    description?: MountDescription,
+  ) {
     this.#repository = repository;
     this.#digest = manifestDigest;
     this.#options = options;
-  }
-
-  /** Asks the registry. Throws RegistryError, and OciError PROTOCOL for an answer that is malformed. */
-  async describe(signal?: AbortSignal): Promise<MountAnswer> {
-    const what = `mount of ${this.#name}`;
-    const { region, transports = ['smb', 'https', 'blob'] } = this.#options;
-    const query = new URLSearchParams({ ...(region && { region }), transports: transports.join(',') });
-    const path = `/mount/v1/${this.#repository.path}/_manifests/${this.#digest}?${query}`;
-    const headers = { accept: 'application/json' };
-    const accept = [200, 409, ...NO_API];
-    let answer: Awaited<ReturnType<Repository['ask']>>;
-    try {
-      answer = await this.#repository.ask({ path, headers, accept, signal, what }, MAX_DESCRIPTION_BYTES);
-    } catch (error) {
-      // Some registries refuse every path that they do not know, and not in the words of the distribution API.
-      const refused = error instanceof RegistryError && [400, 401, 403].includes(error.status ?? 0);
-      if (refused && error.declared === undefined) return { state: 'unknown' };
-      throw error;
-    }
-    if (answer.status === 409) return { state: 'expanding', layers: parseLayerProgress(answer.bytes) };
-    // And some answer with the page of their user interface.
-    const isJson = /^application\/(?:json|[\w.-]+\+json)\b/i.test(
-      headerOf(answer.headers, 'content-type') ?? '',
-    );
-    if (answer.status !== 200 || !isJson) return { state: 'unknown' };
-    const description = parseMountDescription(answer.bytes, answer.url, what);
-    checkManifest(description, this.#digest, what);
     this.#description = description;
-    return { state: 'ready', description };
   }
 
   /** The Authorization header for a https transport, as HttpsSource asks for it. */
@@ -146,10 +164,13 @@ export class RegistryMount {
   /** One question at a time, whose answer all share. */
   #renew(): Promise<void> {
     if (performance.now() - this.#renewedAt < RENEWAL_PAUSE_MS) return Promise.resolve();
-    this.#renewal ??= asSource(this.describe())
+    this.#renewal ??= asSource(askMount(this.#repository, this.#digest, this.#options))
       .then((answer) => {
         this.#renewedAt = performance.now();
-        if (answer.state === 'ready') return;
+        if (answer.state === 'ready') {
+          this.#description = answer.description;
+          return;
+        }
         throw new SourceError(
           'ACCESS_DENIED',
           `${this.#name} can no longer be mounted: the registry says ${answer.state}`,

@@ -24,10 +24,10 @@ import { ImageError } from '../image/image-error.js';
 import { isDigest, parseDigest } from '../oci/digest.js';
 import { replaceFile } from '../oci/durable-file.js';
 import { type Descriptor, encodeIndex } from '../oci/manifest.js';
-import { assembleImage, type RemoteImage } from './image-assembly.js';
+import { assembleImage, type ImagesInUse, type RemoteImage } from './image-assembly.js';
 import { type Source, SourceError } from './source.js';
 
-export type { RemoteImage, RemoteLayer } from './image-assembly.js';
+export type { LayerFront, RemoteImage, RemoteLayer } from './image-assembly.js';
 
 /**
  * Loads an image by name or digest. Throws ImageError NOT_FOUND (naming images that are there), NOT_EXPANDED,
@@ -39,9 +39,10 @@ export async function loadImage(
   nameOrDigest: string,
   cacheDir: string,
   signal?: AbortSignal,
+  inUse?: ImagesInUse,
 ): Promise<RemoteImage> {
   await mkdir(join(cacheDir, 'images'), { recursive: true, mode: 0o700 });
-  return new Loader(source, nameOrDigest, cacheDir, signal).load();
+  return new Loader(source, nameOrDigest, cacheDir, signal, inUse).load();
 }
 
 /** The two descriptors that the catalog has of an image. */
@@ -55,12 +56,20 @@ class Loader {
   readonly #name: string;
   readonly #cacheDir: string;
   readonly #signal: AbortSignal | undefined;
+  readonly #inUse: ImagesInUse | undefined;
 
-  constructor(source: Source, name: string, cacheDir: string, signal: AbortSignal | undefined) {
+  constructor(
+    source: Source,
+    name: string,
+    cacheDir: string,
+    signal: AbortSignal | undefined,
+    inUse: ImagesInUse | undefined,
+  ) {
     this.#source = source;
     this.#name = name;
     this.#cacheDir = cacheDir;
     this.#signal = signal;
+    this.#inUse = inUse;
   }
 
   async load(): Promise<RemoteImage> {
@@ -90,6 +99,7 @@ class Loader {
       ...found,
       name: this.#name,
       cacheDir: this.#cacheDir,
+      inUse: this.#inUse,
       fetch: (descriptor, what) => this.#fetch(descriptor, what),
     });
   }

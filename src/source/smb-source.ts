@@ -1,4 +1,5 @@
 /** The source of a store on an SMB share. It connects at the first use, so an unreachable share delays no mount. */
+import type { ByteRange } from '../byte-range.js';
 import { layerPath } from '../image/catalog.js';
 import { SmbClient, type SmbClientOptions } from '../smb/client.js';
 import { SmbError } from '../smb/error.js';
@@ -11,6 +12,9 @@ export interface SmbSourceOptions extends Omit<SmbClientOptions, 'signal'> {
   /** For messages, without user and password. */
   location: string;
 }
+
+/** The most that is asked for together with the open of a document: what it may have can be far more than it has. */
+const FIRST_READ = 1 << 20;
 
 export class SmbSource implements Source {
   readonly kind = 'smb';
@@ -25,7 +29,7 @@ export class SmbSource implements Source {
   }
 
   async readFile(path: string, maxBytes: number, signal?: AbortSignal): Promise<Uint8Array> {
-    const file = await this.#open(path, signal);
+    const file = await this.#open(path, signal, { offset: 0, length: Math.min(maxBytes, FIRST_READ) });
     try {
       if (file.size > maxBytes) {
         throw new SourceError(
@@ -40,8 +44,8 @@ export class SmbSource implements Source {
     }
   }
 
-  async openLayer(diffID: string, signal?: AbortSignal): Promise<LayerHandle> {
-    const file = await this.#open(layerPath(diffID), signal);
+  async openLayer(diffID: string, signal?: AbortSignal, first?: ByteRange): Promise<LayerHandle> {
+    const file = await this.#open(layerPath(diffID), signal, first);
     return {
       size: file.size,
       read: (offset, length, readSignal) => asSource(file.read(offset, length, readSignal)),
@@ -50,21 +54,30 @@ export class SmbSource implements Source {
     };
   }
 
+  async connect(): Promise<void> {
+    await asSource(this.#connected());
+  }
+
   async close(): Promise<void> {
     this.#closed = true;
     const client = await this.#client?.catch(() => undefined);
     await client?.close();
   }
 
-  async #open(path: string, signal: AbortSignal | undefined): Promise<SmbFile> {
+  async #open(path: string, signal?: AbortSignal, first?: ByteRange): Promise<SmbFile> {
+    const connected = this.#connected();
+    const folder = this.#options.path === '' ? '' : `${this.#options.path}/`;
+    return asSource(connected.then((client) => client.open(`${folder}${path}`, signal, first)));
+  }
+
+  async #connected(): Promise<SmbClient> {
     if (this.#closed) throw new SourceError('CLOSED', `the source ${this.location} is closed`);
     // Not with this reader's signal: others may wait for the same connection. It has a timeout of its own.
     this.#client ??= SmbClient.connect(this.#options).catch((error) => {
       this.#client = undefined;
       throw error;
     });
-    const folder = this.#options.path === '' ? '' : `${this.#options.path}/`;
-    return asSource(this.#client.then((client) => client.open(`${folder}${path}`, signal)));
+    return this.#client;
   }
 }
 

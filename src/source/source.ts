@@ -4,6 +4,7 @@
  * A source answers with exactly the bytes asked for or throws a SourceError; it never returns short data, and it
  * verifies nothing (the cache verifies every block against the block digests) unless the handle says otherwise.
  */
+import type { ByteRange } from '../byte-range.js';
 import { OrcaError } from '../errors.js';
 
 export type SourceKind = 'file' | 'smb' | 'https' | 'blob';
@@ -48,8 +49,13 @@ export interface Source {
   readonly location: string;
   /** A whole small file of the store, by its path in the store; TOO_LARGE beyond `maxBytes`. */
   readFile(path: string, maxBytes: number, signal?: AbortSignal): Promise<Uint8Array>;
-  /** Opens a layer VHD by diffID (`sha256:…`). A handle survives reconnects of its source. */
-  openLayer(diffID: string, signal?: AbortSignal): Promise<LayerHandle>;
+  /**
+   * Opens a layer VHD by diffID (`sha256:…`). A handle survives reconnects of its source. `first` is what will be read
+   * first, for a source that opens and reads in one round trip.
+   */
+  openLayer(diffID: string, signal?: AbortSignal, first?: ByteRange): Promise<LayerHandle>;
+  /** Connects and logs in before the first read, where that takes several round trips. Throws as a read does. */
+  connect?(): Promise<void>;
   /** Whether it can be reached; by default a layer is opened and its head read. Throws as a read does. */
   probe?(diffID: string, signal: AbortSignal): Promise<void>;
   close(): Promise<void>;

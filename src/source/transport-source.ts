@@ -2,6 +2,7 @@
  * A source that a registry's mount API describes, and describes anew when its password or token is refused, about to
  * expire, or not known yet: a mount that lives for days outlives the credentials it began with.
  */
+import type { ByteRange } from '../byte-range.js';
 import type { Transport } from './mount-description.js';
 import { type LayerHandle, type Source, SourceError, type SourceKind } from './source.js';
 
@@ -45,15 +46,17 @@ export class TransportSource<T extends Transport> implements Source {
     return this.#renewing(await this.#open(), ({ source }) => source.readFile(path, maxBytes, signal));
   }
 
-  async openLayer(diffID: string, signal?: AbortSignal): Promise<LayerHandle> {
-    const open = ({ source }: Opened<T>) => source.openLayer(diffID, signal);
+  async openLayer(diffID: string, signal?: AbortSignal, first?: ByteRange): Promise<LayerHandle> {
+    const open = ({ source }: Opened<T>, range?: ByteRange) => source.openLayer(diffID, signal, range);
     let opened = await this.#open();
     let handle = Promise.resolve(
       await this.#renewing(opened, async (now) => {
         opened = now;
-        return open(now);
+        return open(now, first);
       }),
     );
+    // A renewal may come between a read and the end of its use.
+    const lenders = new WeakMap<Uint8Array, LayerHandle>();
     return {
       size: (await handle).size,
       read: async (offset, length, readSignal) => {
@@ -62,13 +65,21 @@ export class TransportSource<T extends Transport> implements Source {
           // The first of the reads that were refused together opens the layer anew.
           if (now !== used.opened && handle === used.handle) {
             opened = now;
-            handle = open(now);
+            handle = open(now, { offset, length });
           }
-          return (await (now === used.opened ? used.handle : handle)).read(offset, length, readSignal);
+          const lender = await (now === used.opened ? used.handle : handle);
+          const bytes = await lender.read(offset, length, readSignal);
+          lenders.set(bytes, lender);
+          return bytes;
         });
       },
+      giveBack: (bytes) => lenders.get(bytes)?.giveBack?.(bytes),
       close: async () => (await handle).close(),
     };
+  }
+
+  async connect(): Promise<void> {
+    await this.#renewing(await this.#open(), async ({ source }) => source.connect?.());
   }
 
   async close(): Promise<void> {

@@ -1,5 +1,4 @@
 /** Raw servers on loopback that do what no real one does. */
-import { createServer, type Server, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import { SmbClient } from '../../src/smb/client.js';
@@ -10,35 +9,8 @@ import { encodeFrame } from '../../src/smb/frames.js';
 import { Command, HEADER, type Header, HeaderFlag } from '../../src/smb/header.js';
 import { Status } from '../../src/smb/status.js';
 import { random } from './random.js';
+import { rawServer } from './raw-server.js';
 import { SAMPLES } from './samples.js';
-
-/** Calls `onRequest` with the header of each request and a function that sends raw bytes. */
-async function rawServer(
-  t: ExecutionContext,
-  onRequest: (header: Header, send: (...bytes: Buffer[]) => void, socket: Socket) => void,
-): Promise<number> {
-  const sockets = new Set<Socket>();
-  const server: Server = createServer((socket) => {
-    sockets.add(socket);
-    socket.on('error', () => {});
-    let held = Buffer.alloc(0);
-    socket.on('data', (chunk) => {
-      held = Buffer.concat([held, chunk]);
-      while (held.length >= 4 && held.length >= 4 + held.readUInt32BE(0)) {
-        const length = held.readUInt32BE(0);
-        const header = HEADER.decode(held.subarray(4, 4 + length));
-        held = held.subarray(4 + length);
-        onRequest(header, (...bytes) => socket.write(Buffer.concat(bytes)), socket);
-      }
-    });
-  });
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  t.teardown(() => {
-    for (const socket of sockets) socket.destroy();
-    server.close();
-  });
-  return (server.address() as { port: number }).port;
-}
 
 function reply(request: Header, change: Partial<Header> = {}): Buffer {
   const header = { ...request, flags: HeaderFlag.SERVER_TO_REDIR, credits: 1, ...change };

@@ -1,6 +1,6 @@
 import test from 'ava';
 import { Envelope } from '../../src/smb/encryption.js';
-import { HEADER, type Header, HeaderFlag } from '../../src/smb/header.js';
+import { HEADER, type Header, HeaderFlag, splitCompound } from '../../src/smb/header.js';
 import { Protection } from '../../src/smb/protection.js';
 import { Signer } from '../../src/smb/signing.js';
 import { Status } from '../../src/smb/status.js';
@@ -67,12 +67,39 @@ test('an encrypting session takes nothing in the clear, not even signed', (t) =>
 test('requests are signed, and sealed once encryption is on', (t) => {
   const protection = new Protection(SESSION, signer, envelope);
   const { header } = response({ flags: 0 });
-  const plain = protection.pack(header, BODY).packet;
+  const plain = protection.pack([{ header, body: BODY }]).packet;
   const sent = HEADER.decode(plain);
   t.not(sent.flags & HeaderFlag.SIGNED, 0);
   t.is(sent.sessionId, SESSION);
   t.true(signer.verify(Buffer.from(plain), sent));
   protection.encrypt();
-  const { packet, message } = protection.pack(header, BODY);
-  t.deepEqual(envelope.open(packet, SESSION), message);
+  const { packet, messages } = protection.pack([{ header, body: BODY }]);
+  t.deepEqual(envelope.open(packet, SESSION), messages[0]);
+});
+
+test('requests of a compound are signed one by one with their padding, and sealed together', (t) => {
+  const protection = new Protection(SESSION, signer, envelope);
+  const { header } = response({ flags: 0 });
+  const requests = [5n, 6n, 7n].map((messageId) => ({
+    header: { ...header, messageId },
+    body: BODY.subarray(3),
+  }));
+  const { packet } = protection.pack(requests);
+  t.is(packet.length, 80 + 80 + 77);
+  const sent = splitCompound(Buffer.from(packet));
+  t.deepEqual(
+    sent.map((message) => [message.header.messageId, message.header.flags & HeaderFlag.RELATED]),
+    [
+      [5n, 0],
+      [6n, HeaderFlag.RELATED],
+      [7n, HeaderFlag.RELATED],
+    ],
+  );
+  for (const message of sent) t.true(signer.verify(message.bytes, message.header));
+  const changed = splitCompound(Buffer.from(packet));
+  changed[0]!.bytes[79]! ^= 1;
+  t.false(signer.verify(changed[0]!.bytes, changed[0]!.header), 'padding is signed');
+  protection.encrypt();
+  const sealed = protection.pack(requests);
+  t.deepEqual(envelope.open(sealed.packet, SESSION), Buffer.concat(sealed.messages));
 });

@@ -119,7 +119,7 @@ export const PREAUTH_CONTEXT = context(1, 1, 4, 1, 0xabcd, 0xef01);
 export const cipherContext = (id: number) => context(2, 1, id);
 export const signingContext = (id: number) => context(8, 1, id);
 
-function createResponse(): Buffer {
+export function createResponse(size = 4000): Buffer {
   const qfid = Buffer.alloc(CREATE_CONTEXT.size + 8 + 32, 4);
   CREATE_CONTEXT.encode(
     { next: 0, nameOffset: 16, nameLength: 4, dataOffset: CREATE_CONTEXT.size + 8, dataLength: 32 },
@@ -138,7 +138,7 @@ function createResponse(): Buffer {
     lastWriteTime: 3n,
     changeTime: 4n,
     allocationSize: 4096n,
-    endOfFile: 4000,
+    endOfFile: size,
     fileAttributes: 0x80,
     fileId: Buffer.alloc(16, 6),
     contextsOffset: HEADER_SIZE + CREATE_RESPONSE.size,
@@ -235,10 +235,10 @@ function validateResponse(): Buffer {
   return message(11, Buffer.concat([fixed, info]));
 }
 
-function sessionSetupResponse(): Buffer {
+export function sessionSetupResponse(sessionFlags = 0): Buffer {
   const token = encodeResponse(CHALLENGE, Buffer.alloc(16, 1));
   const fixed = SESSION_SETUP_RESPONSE.encode({
-    sessionFlags: 0,
+    sessionFlags,
     securityBufferOffset: HEADER_SIZE + SESSION_SETUP_RESPONSE.size,
     securityBufferLength: token.length,
   });
@@ -246,7 +246,18 @@ function sessionSetupResponse(): Buffer {
 }
 
 const echo = message(13, encodeEmpty());
-const chained = Buffer.concat([message(13, Buffer.concat([encodeEmpty(), Buffer.alloc(4)]), 72), echo]);
+
+/** Packs messages into one packet. */
+export function compound(...messages: readonly Buffer[]): Buffer {
+  return Buffer.concat(
+    messages.map((one, i) => {
+      if (i === messages.length - 1) return one;
+      const padded = Buffer.concat([one], Math.ceil(one.length / 8) * 8);
+      padded.writeUInt32LE(padded.length, HEADER.offsets.nextCommand);
+      return padded;
+    }),
+  );
+}
 
 export const SAMPLES: readonly Sample[] = [
   {
@@ -288,7 +299,15 @@ export const SAMPLES: readonly Sample[] = [
     bytes: validateResponse(),
     decode: (b) => checkValidateNegotiate(b, AGREEMENT),
   },
-  { name: 'compound', bytes: chained, decode: splitCompound },
+  { name: 'compound', bytes: compound(echo, echo), decode: splitCompound },
+  {
+    name: 'compound of CREATE and READ',
+    bytes: compound(createResponse(), readResponse(Buffer.alloc(100, 8))),
+    decode: (b) => {
+      const [created, read] = splitCompound(b);
+      return [decodeCreate(created!.bytes), read && decodeRead(read.bytes, 100)];
+    },
+  },
   { name: 'NTLM CHALLENGE', bytes: CHALLENGE, decode: decodeChallenge },
   { name: 'SPNEGO init', bytes: encodeInit(CHALLENGE), decode: offersNtlm },
   { name: 'SPNEGO response', bytes: encodeResponse(CHALLENGE, Buffer.alloc(16)), decode: decodeResponse },

@@ -1,6 +1,8 @@
 import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { inspect } from 'node:util';
 import anyTest, { type ExecutionContext, type TestFn } from 'ava';
 import { OrcaError } from '../../src/errors.js';
@@ -173,7 +175,7 @@ test('an image that the registry has expanded comes with its sources in order', 
   t.deepEqual(opened.passedOver, []);
   t.is(
     registry.seen('/mount/')[0]?.url,
-    `/mount/v1/app/_manifests/${manifest.digest}?region=here&transports=smb%2Chttps%2Cblob`,
+    '/mount/v1/app/_manifests/1?region=here&transports=smb%2Chttps%2Cblob&documents=true',
   );
   files.authorization = 'Bearer hunter2';
   const [layer] = image.layers;
@@ -188,9 +190,73 @@ test('what was loaded before is not fetched again', async (t) => {
   const before = registry.requests.length;
   await openReady(t);
   t.deepEqual(
-    registry.requests.slice(before).map(({ method, url }) => `${method} ${url.split('?')[0]}`),
-    ['HEAD /v2/app/manifests/1', `GET /mount/v1/app/_manifests/${t.context.manifest.digest}`],
+    registry.requests
+      .slice(before)
+      .map(({ method, url }) => `${method} ${url.split('?')[0]}`)
+      .sort(),
+    ['GET /mount/v1/app/_manifests/1', 'HEAD /v2/app/manifests/1'],
   );
+  t.false(registry.seen('/mount/').at(-1)?.url.includes('documents'));
+});
+
+test('manifests that come with the answer are not asked for, and verified like any other', async (t) => {
+  const { registry, store, manifest, image, answer } = t.context;
+  const documents = await Promise.all(
+    [manifest.digest, image.artifact.digest].map(async (digest) => ({
+      digest,
+      content: (await readFile(join(store, blobPath(digest)))).toString('base64'),
+    })),
+  );
+  const body = answer.body as object;
+  answer.body = { ...body, documents: [documents[0], { ...documents[1], content: documents[0]!.content }] };
+  t.is((await failure(open(t))).code, 'SIZE_MISMATCH');
+  answer.body = { ...body, documents };
+  const before = registry.requests.length;
+  const opened = await openReady(t);
+  t.is(opened.description.documents, undefined);
+  const asked = registry.requests.slice(before).map(({ method, url }) => `${method} ${url}`);
+  t.false(asked.some((one) => one.startsWith('GET /v2/app/manifests/')));
+});
+
+test('the share is connected to while an image that is new to the host is put together, and not for one that it has', async (t) => {
+  const { answer } = t.context;
+  let connections = 0;
+  const share = createServer((socket) => {
+    connections += 1;
+    socket.destroy();
+  });
+  await new Promise<void>((resolve) => share.listen(0, '127.0.0.1', resolve));
+  t.teardown(() => share.close());
+  const { port } = share.address() as AddressInfo;
+  const url = `smb://127.0.0.1:${port}/share/app`;
+  answer.body = {
+    ...(answer.body as object),
+    transports: [{ kind: 'smb', url, username: 'a', password: 'b' }],
+  };
+  await openReady(t);
+  while (connections === 0) await sleep(5);
+  const before = connections;
+  await openReady(t);
+  await sleep(200);
+  t.is(connections, before);
+});
+
+test('a tag that moves while it is asked about is asked about again, by its digest', async (t) => {
+  const { registry, manifest, answer } = t.context;
+  const good = answer.body as object;
+  const serve = registry.fault;
+  let questions = 0;
+  registry.fault = (request, response) => {
+    if (request.url?.startsWith('/mount/')) {
+      questions += 1;
+      const other = { ...manifest, digest: `sha256:${'0'.repeat(64)}` };
+      answer.body = questions === 1 ? { ...good, manifest: other } : good;
+    }
+    return serve?.(request, response) ?? false;
+  };
+  t.is((await openReady(t)).manifestDigest, manifest.digest);
+  t.regex(registry.seen('/mount/')[1]!.url, new RegExp(manifest.digest));
+  t.is(questions, 2);
 });
 
 test('an index leads to the manifest of the platform, which is what the mount API is asked for', async (t) => {

@@ -1,13 +1,19 @@
 import { mkdtemp, readdir, readFile, rm, truncate, unlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { gzipSync } from 'node:zlib';
 import anyTest, { type ExecutionContext, type TestFn } from 'ava';
 import { OrcaError } from '../../src/errors.js';
-import { encodeTeleportArtifact, parseTeleportArtifact } from '../../src/image/artifact.js';
+import {
+  encodeTeleportArtifact,
+  PACKED_INDEX_TYPE,
+  parseTeleportArtifact,
+} from '../../src/image/artifact.js';
 import { blobPath, INDEX_PATH, MARKER_PATH, parseCatalog, withImage } from '../../src/image/catalog.js';
 import { digestOf } from '../../src/oci/digest.js';
 import { encodeIndex } from '../../src/oci/manifest.js';
 import { FileSource } from '../../src/source/file-source.js';
+import { assembleImage } from '../../src/source/image-assembly.js';
 import { loadImage } from '../../src/source/remote-image.js';
 import { addImage, content, type TestImage } from './store-fixture.js';
 
@@ -74,6 +80,83 @@ test('an image is loaded by name in three round trips, whatever its number of la
   );
   const kept = await readFile(loaded.indexPath);
   t.true(kept.equals(await readFile(join(store, blobPath(image.imageIndex.digest)))));
+});
+
+test('block digests that are in one set are asked for at once, and verified one by one', async (t) => {
+  const { source, cache, store } = t.context;
+  const layers = [1, 2, 3].map((n) => ({ [`file-${n}`]: content(`set-${n}`, 40_000) }));
+  const image = await addImage(store, 'set:1', layers, 16384, true);
+  for (const { digest } of image.digests) await rm(join(store, blobPath(digest)));
+  const loaded = await loadImage(source, 'set:1', cache);
+  t.deepEqual(
+    loaded.devices.map(({ digests }) => digests.name),
+    image.layers.map(({ digests }) => digests.name),
+  );
+  const set = loaded.digestSet?.digest ?? '';
+  t.true(loaded.documents?.includes(set));
+  await rm(join(store, blobPath(set)));
+  t.is((await loadImage(source, image.manifestDigest, cache)).devices.length, 3);
+
+  const forged = parseTeleportArtifact(await readFile(join(store, blobPath(image.artifact.digest))));
+  const other = forged.digests.map((one, index) => ({ ...one, diffID: forged.digests[2 - index]!.diffID }));
+  const swapped = Buffer.from(encodeTeleportArtifact({ ...forged, digests: other }));
+  const artifact = { ...image.artifact, digest: digestOf(swapped), size: swapped.length };
+  await t.throwsAsync(
+    assembleImage({
+      name: 'set:1',
+      manifest: forged.subject,
+      artifact,
+      cacheDir: cache,
+      fetch: async () => swapped,
+    }),
+    { code: 'INVALID_ARTIFACT', message: /block digests of layer/ },
+  );
+});
+
+test('an image index that is packed is fetched as that, and verified packed and unpacked', async (t) => {
+  const { image, cache, store } = t.context;
+  const read = (digest: string) => readFile(join(store, blobPath(digest)));
+  const artifact = parseTeleportArtifact(await read(image.artifact.digest));
+  const index = await read(image.imageIndex.digest);
+  /** Loads an image whose artifact says so of what is `sent`. */
+  const load = async (packed: Uint8Array, sent = packed, what: Partial<typeof artifact> = {}) => {
+    const packedIndex = { mediaType: PACKED_INDEX_TYPE, digest: digestOf(packed), size: packed.length };
+    const bytes = encodeTeleportArtifact({ ...artifact, packedIndex, ...what });
+    const asked: string[] = [];
+    const loaded = await assembleImage({
+      name: 'app:1',
+      manifest: artifact.subject,
+      artifact: { ...image.artifact, digest: digestOf(bytes), size: bytes.length },
+      cacheDir: cache,
+      fetch: async ({ digest }) => {
+        asked.push(digest);
+        if (digest === digestOf(bytes)) return bytes;
+        return digest === packedIndex.digest ? sent : read(digest);
+      },
+    });
+    return { loaded, asked };
+  };
+  const packed = gzipSync(index);
+  for (const wrong of [
+    { packed, sent: gzipSync(index, { level: 1 }), code: /MISMATCH/ },
+    { packed: packed.subarray(0, -9), code: /INVALID_ARTIFACT/ },
+    { packed: Buffer.from('no gzip'), code: /INVALID_ARTIFACT/ },
+    { packed: gzipSync(Buffer.alloc(16 << 20)), code: /INVALID_ARTIFACT/ },
+    { packed: gzipSync(Buffer.alloc(index.length)), code: /DIGEST_MISMATCH/ },
+  ]) {
+    const larger = {
+      imageIndex: { ...artifact.imageIndex, size: Math.max(index.length, wrong.packed.length) },
+    };
+    const what = wrong.packed.length > index.length ? larger : {};
+    const error = await t.throwsAsync<OrcaError>(load(wrong.packed, wrong.sent, what));
+    t.regex(error?.code ?? '', wrong.code, error?.message);
+  }
+  const { loaded, asked } = await load(packed);
+  t.false(asked.includes(image.imageIndex.digest));
+  t.true((await readFile(loaded.indexPath)).equals(index));
+  await unlink(loaded.indexPath);
+  await loaded.restoreIndex?.();
+  t.true((await readFile(loaded.indexPath)).equals(index));
 });
 
 test('an image that was loaded before needs the network for nothing but its name', async (t) => {

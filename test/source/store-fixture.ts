@@ -10,7 +10,7 @@ import {
   type RegularFile,
 } from '../../src/erofs/tree.js';
 import { writeErofs } from '../../src/erofs/writer.js';
-import { encodeTeleportArtifact } from '../../src/image/artifact.js';
+import { DIGEST_SET_TYPE, encodeTeleportArtifact } from '../../src/image/artifact.js';
 import {
   blobPath,
   blockDigestsPath,
@@ -102,6 +102,7 @@ export async function addImage(
   name: string | undefined,
   layers: readonly Files[],
   blockSize = 16384,
+  withSet = false,
 ): Promise<TestImage> {
   const put = async (path: string, bytes: Uint8Array) => {
     await mkdir(dirname(join(store, path)), { recursive: true });
@@ -136,12 +137,15 @@ export async function addImage(
   for (const layer of distinct.values()) {
     digests.push(await putBlob('application/octet-stream', layer.digests.encode()));
   }
+  const documents = [...distinct.values()].map((layer) => layer.digests.encode());
+  const digestSet = withSet && (await putBlob(DIGEST_SET_TYPE, Buffer.concat(documents)));
   const artifact = await putBlob(
     MEDIA_TYPE.manifest,
     encodeTeleportArtifact({
       subject: manifest,
       imageIndex,
       digests: [...distinct.keys()].map((diffID, i) => ({ diffID, descriptor: digests[i] as Descriptor })),
+      ...(digestSet && { digestSet }),
     }),
   );
   const before = await readFile(join(store, INDEX_PATH)).then(parseCatalog, () => emptyCatalog());

@@ -1,0 +1,5 @@
+/** A range of a file. */
+export interface ByteRange {
+  offset: number;
+  length: number;
+}
