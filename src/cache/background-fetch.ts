@@ -1,7 +1,7 @@
 /**
  * Fetches what is left of an image while the host has nothing better to do: at most `rate` bytes per second, only when
- * no reader has waited for a block for a while, after everything else that is fetched ahead, and only into room that
- * the cache has free.
+ * no reader has waited for a block for a while and processors are idle, after everything else that is fetched ahead,
+ * and only into room that the cache has free.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { BlockCache, LayerLease } from './block-cache.js';
@@ -9,6 +9,8 @@ import type { BlockCache, LayerLease } from './block-cache.js';
 /** A host is idle when nobody has waited for a block for so long, in milliseconds. */
 const IDLE_MS = 2000;
 const LOOK_MS = 250;
+/** To fetch and verify takes processor time, which others need when less than this share of all of it is idle. */
+const IDLE_SHARE = 0.25;
 /** Between tries to fetch what a source could not give or the cache had no room for. */
 const AGAIN_MS = 60_000;
 /** Eviction begins at the limit and goes down to 0.9 of it: what nobody has asked for yet must not lead there. */
@@ -24,7 +26,7 @@ export interface BackgroundOptions {
   again?: number;
 }
 
-type Place = Pick<BlockCache, 'scheduler'> & { eviction: { used: number; limit: number } };
+type Place = Pick<BlockCache, 'scheduler' | 'idleShare'> & { eviction: { used: number; limit: number } };
 
 /** Resolves when all of the image is in the cache, or the signal is aborted. Never rejects. */
 export async function fetchInBackground(
@@ -74,6 +76,7 @@ class Pacer {
     }
     const busyFor = this.#wantedAt + this.#idle - now;
     if (busyFor > 0) return busyFor;
+    if (this.#cache.idleShare() < IDLE_SHARE) return LOOK_MS;
     const { used, limit } = this.#cache.eviction;
     if (used + bytes > limit * FREE_SHARE) return LOOK_MS;
     if (this.#nextAt > now) return this.#nextAt - now;

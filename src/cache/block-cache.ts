@@ -17,14 +17,15 @@ import { homedir, tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import type { BlockDigests } from '../layer/block-digests.js';
 import { addon, type BlockFile } from '../native/addon.js';
-import { digestOf, parseDigest } from '../oci/digest.js';
+import { parseDigest } from '../oci/digest.js';
 import { BlobCache } from '../source/blob-cache.js';
 import type { Source } from '../source/source.js';
 import { type Logger, log } from '../telemetry/logger.js';
 import { CacheError } from './cache-error.js';
 import { CachedLayer } from './cached-layer.js';
-import { Eviction, lastUseOf } from './eviction.js';
+import { Eviction } from './eviction.js';
 import { type FetchOptions, FetchScheduler } from './fetch-scheduler.js';
+import { IdleProcessors } from './idle-processors.js';
 import { ImageInventory } from './image-inventory.js';
 import { LayerSource } from './layer-source.js';
 import { ProfileStore } from './profile-store.js';
@@ -35,6 +36,8 @@ export interface BlockCacheOptions extends FetchOptions {
   limit?: number;
   /** Bytes that must be missed in sequence before the scheduler reads ahead, and how far at most (0: never). */
   readAhead?: { openAfter: number; most: number };
+  /** The share of the host's processors that is idle, which what is fetched in the background waits for. */
+  idleShare?: () => number;
   logger?: Logger;
 }
 
@@ -72,6 +75,7 @@ export class BlockCache {
   readonly profiles: ProfileStore;
   /** Images: pins, usage, removal. */
   readonly images: ImageInventory;
+  readonly idleShare: () => number;
   readonly #log: Logger;
   readonly #spare: boolean;
   readonly #readAhead: BlockCacheOptions['readAhead'];
@@ -93,6 +97,8 @@ export class BlockCache {
     this.eviction = new Eviction(directory, limit, this.#layers, this.images, options.logger);
     this.blobs = new BlobCache(directory);
     this.profiles = new ProfileStore(directory);
+    const processors = new IdleProcessors();
+    this.idleShare = options.idleShare ?? (() => processors.share());
   }
 
   /** Makes the directory if it is missing. Throws CacheError. */
@@ -127,15 +133,9 @@ export class BlockCache {
    * Throws CacheError UNUSABLE.
    */
   async openLayer(digests: BlockDigests, sources: readonly Source[]): Promise<LayerLease> {
-    const encoded = digests.encode();
-    const digest = digestOf(encoded);
-    const { hex } = parseDigest(digest);
-    const path = join(this.directory, 'layers', hex);
-    // Eviction finds the geometry of a layer that nobody has open in its block digests.
-    await this.blobs.ensure(digest, encoded).catch(() => undefined);
-    const lastUse = await lastUseOf(`${path}.map`);
+    const { hex } = parseDigest(digests.name);
     while (this.#closing.has(hex)) await this.#closing.get(hex);
-    const entry = this.#entries.get(hex) ?? this.#openEntry(hex, path, digests, lastUse);
+    const entry = this.#entries.get(hex) ?? this.#openEntry(hex, digests);
     entry.leases += 1;
     let brought = sources.map((source) => this.#attach(entry, source));
     let open = true;
@@ -178,9 +178,11 @@ export class BlockCache {
     if (this.#spare) rmSync(this.directory, { recursive: true, force: true });
   }
 
-  #openEntry(hex: string, path: string, digests: BlockDigests, lastUse: number): Entry {
+  #openEntry(hex: string, digests: BlockDigests): Entry {
     const { size, blockSize } = digests;
+    const path = join(this.directory, 'layers', hex);
     const dataPath = `${path}.data`;
+    const lastUse = statSync(`${path}.map`, { throwIfNoEntry: false })?.mtimeMs ?? 0;
     let blockFile: BlockFile;
     try {
       blockFile = new addon.BlockFile({

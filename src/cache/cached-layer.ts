@@ -35,7 +35,9 @@ export class CachedLayer {
   /** When each block group was last filled or missed, in milliseconds since 1970. */
   readonly lastUse: Float64Array;
   readonly #makeRoom: Eviction['makeRoom'];
-  readonly #controller = new AbortController();
+  /** Made for the first read: most layers of a mount are never read. */
+  #controller: AbortController | undefined;
+  #closed = false;
 
   /** `lastUse`: of the whole layer, before this process opened it. `makeRoom` is that of Eviction. */
   constructor(
@@ -58,22 +60,27 @@ export class CachedLayer {
       openAfter: Math.max(1, Math.floor(openAfter / digests.blockSize)),
       mostBlocks: Math.floor(most / digests.blockSize),
     });
-    setMaxListeners(0, this.#controller.signal);
     const groups = Math.ceil(digests.count / blocksPerGroup(digests.blockSize));
     this.lastUse = new Float64Array(groups).fill(options.lastUse);
   }
 
   get closed(): boolean {
-    return this.#controller.signal.aborted;
+    return this.#closed;
   }
 
   /** Aborted when the layer is no longer read. */
   get signal(): AbortSignal {
+    if (this.#controller === undefined) {
+      this.#controller = new AbortController();
+      setMaxListeners(0, this.#controller.signal);
+      if (this.#closed) this.#controller.abort();
+    }
     return this.#controller.signal;
   }
 
   stop(): void {
-    this.#controller.abort();
+    this.#closed = true;
+    this.#controller?.abort();
   }
 
   /** Whether the cache file may hold a block although nobody could see it when it was missed. */

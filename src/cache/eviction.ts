@@ -9,12 +9,12 @@
  * pinned images never go. The blobs of an image that nobody uses go after the blocks of what is not mounted, and count
  * like them.
  */
-import { type FileHandle, open, readdir, readFile, stat, unlink, utimes } from 'node:fs/promises';
+import { type FileHandle, open, readdir, stat, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep, setImmediate as turn } from 'node:timers/promises';
-import { BlockDigests } from '../layer/block-digests.js';
 import { addon, type BlockFile } from '../native/addon.js';
 import { type Logger, log } from '../telemetry/logger.js';
+import { type Geometry, readGeometry } from './block-map.js';
 import { blocksPerGroup, type CachedLayer } from './cached-layer.js';
 import type { ImageInventory } from './image-inventory.js';
 
@@ -39,6 +39,8 @@ export class Eviction {
   /** Bytes of disk that the layers have, as far as this process knows. */
   used = 0;
   bytesEvicted = 0;
+  /** Asked for what is not needed when all that may go is not enough. Never rejects. */
+  lastResort: () => Promise<void> = async () => undefined;
   readonly #layers: string;
   readonly #blobs: string;
   readonly #lock: string;
@@ -133,22 +135,25 @@ export class Eviction {
       lock = await open(this.#lock, 'w');
       if (!(await tryLock(lock))) return;
       await this.measure();
-      for (const candidate of await this.#candidates()) {
-        if (this.used <= target) break;
-        if (candidate.image !== undefined) await this.#evictImage(candidate.image);
-        else if (candidate.open === undefined) await this.#evictClosed(candidate.hex, target);
-        else
-          this.#evictGroup(
-            candidate.open.layer.blockFile,
-            candidate.open.group,
-            candidate.open.layer.digests,
-          );
-        await turn();
-      }
+      await this.#evictCandidates(target);
+      if (this.used <= target) return;
+      await this.lastResort();
+      await this.#evictCandidates(target);
     } catch (error) {
       this.#log.warn(`blocks cannot be evicted from ${this.#layers}: ${(error as Error).message}`);
     } finally {
       await lock?.close();
+    }
+  }
+
+  async #evictCandidates(target: number): Promise<void> {
+    for (const candidate of await this.#candidates()) {
+      if (this.used <= target) break;
+      if (candidate.image !== undefined) await this.#evictImage(candidate.image);
+      else if (candidate.open === undefined) await this.#evictClosed(candidate.hex, target);
+      else
+        this.#evictGroup(candidate.open.layer.blockFile, candidate.open.group, candidate.open.layer.digests);
+      await turn();
     }
   }
 
@@ -183,36 +188,31 @@ export class Eviction {
     this.bytesEvicted += freed;
   }
 
-  /** Evicts groups of a layer that this process has not open, until the target is reached. */
+  /** Evicts groups of a layer that this process has not open, until the target is reached; at the end, its files. */
   async #evictClosed(hex: string, target: number): Promise<void> {
     const dataPath = join(this.#layers, `${hex}.data`);
     const mapPath = join(this.#layers, `${hex}.map`);
-    const encoded = await readFile(join(this.#blobs, hex)).catch(() => undefined);
+    const geometry = await readGeometry(mapPath);
     if (this.#openLayers.has(hex)) return;
-    let digests: BlockDigests;
-    try {
-      if (encoded === undefined) throw new Error('its block digests are gone');
-      digests = BlockDigests.decode(encoded);
-    } catch {
-      // Without its block digests nobody can open it. A process that still has it open keeps its files until then.
-      this.used -= ((await stat(dataPath).catch(() => undefined))?.blocks ?? 0) * 512;
-      await Promise.all([dataPath, mapPath].map((path) => unlink(path).catch(() => undefined)));
-      return;
-    }
-    const { size, blockSize } = digests;
-    const lastUse = await lastUseOf(mapPath);
-    const file = new addon.BlockFile({ dataPath, mapPath, size, blockSize });
-    try {
-      for (let group = 0; group * blocksPerGroup(blockSize) < digests.count && this.used > target; group++) {
-        this.#evictGroup(file, group, digests);
+    if (geometry !== undefined) {
+      const { size, blockSize, count } = geometry;
+      const lastUse = await lastUseOf(mapPath);
+      const file = new addon.BlockFile({ dataPath, mapPath, size, blockSize });
+      try {
+        for (let group = 0; group * blocksPerGroup(blockSize) < count && this.used > target; group++) {
+          this.#evictGroup(file, group, geometry);
+        }
+      } finally {
+        await file.close();
       }
-    } finally {
-      await file.close();
+      await utimes(mapPath, new Date(), new Date(lastUse));
+      if (this.used <= target || this.#openLayers.has(hex)) return;
     }
-    await utimes(mapPath, new Date(), new Date(lastUse));
+    const left = ((await stat(dataPath).catch(() => undefined))?.blocks ?? 0) * 512;
+    if (!this.#openLayers.has(hex) && addon.removeBlockFile(dataPath, mapPath)) this.used -= left;
   }
 
-  #evictGroup(file: BlockFile, group: number, { blockSize, count }: BlockDigests): void {
+  #evictGroup(file: BlockFile, group: number, { blockSize, count }: Geometry): void {
     const first = group * blocksPerGroup(blockSize);
     const before = file.bytesOnDisk();
     file.evict(first, Math.min(blocksPerGroup(blockSize), count - first));
@@ -228,7 +228,7 @@ export class Eviction {
 }
 
 /** Milliseconds since 1970; 0 when there is no such file. */
-export async function lastUseOf(mapPath: string): Promise<number> {
+async function lastUseOf(mapPath: string): Promise<number> {
   return (await stat(mapPath).catch(() => undefined))?.mtimeMs ?? 0;
 }
 

@@ -100,8 +100,11 @@ export class FetchScheduler {
     return this.#outstanding;
   }
 
-  /** Somebody waits for these blocks. Blocks that are wanted already are not asked for again. */
-  demand(layer: CachedLayer, firstBlock: number, count: number): void {
+  /**
+   * Somebody waits for these blocks. Blocks that are wanted already are not asked for again. `end`: the block after the
+   * last one that whoever reads in sequence will want.
+   */
+  demand(layer: CachedLayer, firstBlock: number, count: number, end?: number): void {
     const now = performance.now();
     const deadline = now + this.#deadline;
     const overdueDeadline = now + Math.min(OVERDUE_WAIT_MS, this.#deadline / 4);
@@ -122,7 +125,7 @@ export class FetchScheduler {
       if (layer.mayHave(block)) this.#track([want], this.#recover(want));
       else this.#enqueue(want);
     }
-    this.#readAhead(layer, layer.streams.missed(firstBlock, count));
+    this.#readAhead(layer, layer.streams.missed(firstBlock, count, end));
   }
 
   /** A watched block of the layer is read: its stream goes on. */

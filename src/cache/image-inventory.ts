@@ -2,10 +2,11 @@
  * Which images the cache holds: CACHE/inventory/<hex of the manifest digest>.json, written by every mount, says which
  * layers, which image index and which other blobs belong to an image, and CACHE/pins/<hex> pins it.
  */
-import { mkdir, readdir, readFile, rm, stat, unlink, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rm, stat, unlink, utimes, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
-import { digestOf, parseDigest } from '../oci/digest.js';
+import { parseDigest } from '../oci/digest.js';
 import { replaceFile } from '../oci/durable-file.js';
+import { repositoryName } from '../oci/reference.js';
 import type { RemoteImage } from '../source/remote-image.js';
 
 export interface ImageUsage {
@@ -37,6 +38,8 @@ interface Recorded {
 const MAX_DOCUMENTS = 10_000;
 /** A record beyond this is not of ours: so many documents and 4096 layers have 950 KB. */
 const MAX_RECORD_BYTES = 1 << 20;
+/** Records, each of which takes a descriptor. */
+const READ_AT_ONCE = 32;
 const HEX = /^[0-9a-f]{64}$/;
 
 /** What an inventory needs of the rest of the cache. */
@@ -74,6 +77,12 @@ export class ImageInventory {
     };
   }
 
+  /** Somebody uses a mount of the image that is there already. Never rejects. */
+  async touch(manifestDigest: string): Promise<void> {
+    const now = new Date();
+    await utimes(this.#recordPath(parseDigest(manifestDigest).hex), now, now).catch(() => undefined);
+  }
+
   async pin(manifestDigest: string): Promise<void> {
     const directory = join(this.#directory, 'pins');
     await mkdir(directory, { recursive: true, mode: 0o700 });
@@ -107,6 +116,26 @@ export class ImageInventory {
       usages.push({ image: `sha256:${hex}`, name, ...usage });
     }
     return usages.sort((a, b) => b.bytes - a.bytes);
+  }
+
+  /**
+   * Other images with a startup profile that were last mounted by a name of the same repository, the one that was used
+   * last first. Their manifest digests, and what they were mounted by.
+   */
+  async versionsOf({
+    name,
+    manifestDigest,
+  }: Pick<RemoteImage, 'name' | 'manifestDigest'>): Promise<Pick<ImageUsage, 'image' | 'name'>[]> {
+    const repository = repositoryName(name);
+    if (repository === undefined) return [];
+    // Every mount without a profile asks: of most images of a host there is none.
+    const profiled = new Set(await readdir(join(this.#directory, 'profiles')).catch(() => []));
+    return (await this.#images(profiled))
+      .filter(
+        (other) => `sha256:${other.hex}` !== manifestDigest && repositoryName(other.name) === repository,
+      )
+      .sort((a, b) => b.lastUse - a.lastUse)
+      .map(({ hex, name }) => ({ image: `sha256:${hex}`, name }));
   }
 
   /** The layers of pinned images, by the hex digits of their file names. */
@@ -161,14 +190,17 @@ export class ImageInventory {
     return layers.length > 0 && layers.every((layer) => this.#files.isOpen(layer));
   }
 
-  async #images(): Promise<Recorded[]> {
+  /** `among`: by the hex digits of their manifest digests; all by default. */
+  async #images(among?: ReadonlySet<string>): Promise<Recorded[]> {
     const names = await readdir(join(this.#directory, 'inventory')).catch(() => []);
+    const all = names
+      .map((name) => name.slice(0, -'.json'.length))
+      .filter((hex, index) => names[index] === `${hex}.json` && HEX.test(hex))
+      .filter((hex) => among?.has(hex) ?? true);
     const images: Recorded[] = [];
-    for (const name of names) {
-      const hex = name.slice(0, -'.json'.length);
-      if (name !== `${hex}.json` || !HEX.test(hex)) continue;
-      const image = await this.#read(hex).catch(() => undefined);
-      if (image !== undefined) images.push(image);
+    for (let at = 0; at < all.length; at += READ_AT_ONCE) {
+      const some = all.slice(at, at + READ_AT_ONCE).map((hex) => this.#read(hex).catch(() => undefined));
+      images.push(...(await Promise.all(some)).filter((image) => image !== undefined));
     }
     return images;
   }
@@ -207,7 +239,7 @@ function areHex(value: unknown): value is string[] {
 /** `before`: of an earlier mount, which may have had another image index (of fewer layers, or another artifact). */
 function recordOf({ name, indexPath, devices, documents = [] }: RemoteImage, before: Recorded | undefined) {
   const index = basename(indexPath);
-  const layers = devices.map(({ digests }) => parseDigest(digestOf(digests.encode())).hex);
+  const layers = devices.map(({ digests }) => parseDigest(digests.name).hex);
   // What has a digest of another kind is not kept.
   const blobs = new Set(documents.map((digest) => parseDigest(digest).hex).filter(isHex));
   for (const blob of before === undefined ? [] : [before.index, ...before.documents]) blobs.add(blob);

@@ -1,4 +1,5 @@
 /** One layer as one source has it: opened at the first read, and again after a read that failed. */
+import type { ByteRange } from '../byte-range.js';
 import type { BlockDigests } from '../layer/block-digests.js';
 import { type LayerHandle, SourceError, type VhdPiece } from '../source/source.js';
 import { Histogram } from '../telemetry/histogram.js';
@@ -46,7 +47,7 @@ export class LayerSource {
 
   /** undefined of a layer that is a stream. */
   async read(offset: number, length: number, signal: AbortSignal): Promise<Uint8Array | undefined> {
-    this.#open ??= { handle: this.#openHandle(signal), reads: 0, discarded: false };
+    this.#open ??= { handle: this.#openHandle({ offset, length }, signal), reads: 0, discarded: false };
     const open = this.#open;
     open.reads += 1;
     try {
@@ -103,10 +104,10 @@ export class LayerSource {
     return new SourceError(error.code, error.message, { cause: error, retryable: true });
   }
 
-  async #openHandle(signal: AbortSignal): Promise<LayerHandle> {
+  async #openHandle(first: ByteRange, signal: AbortSignal): Promise<LayerHandle> {
     const { diffID, size, chunkMap } = this.#digests;
     const { source } = this.state;
-    const handle = await source.openLayer(diffID, signal);
+    const handle = await source.openLayer(diffID, signal, first);
     // Without digests of blocks, nobody would notice what is wrong.
     const isVerified = chunkMap === undefined || handle.verifiedBy === chunkMap;
     if (handle.size === size && isVerified) return handle;

@@ -42,17 +42,18 @@ export class ProfileRecorder {
     this.#later(FIRST_LOOK_MS);
   }
 
-  /** Keeps what has been read until now. Never rejects. */
+  /** Keeps what has been read until now, or until the end. Never rejects. */
   save(): Promise<void> {
-    this.#saving = this.#saving.then(() => this.#save());
+    if (!this.#over) this.#saving = this.#saving.then(() => this.#save());
     return this.#saving;
   }
 
-  /** Keeps it for the last time. Never rejects. */
+  /** Keeps it for the last time, and shares it. Never rejects. */
   async end(): Promise<void> {
+    const saved = this.save();
     this.#over = true;
     clearTimeout(this.#timer);
-    await this.save();
+    await saved;
     await this.#share();
   }
 

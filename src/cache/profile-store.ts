@@ -78,17 +78,59 @@ export class ProfileStore {
   }
 }
 
+interface PrefetchLimits {
+  /** Bytes. */
+  budget?: number;
+  signal?: AbortSignal;
+}
+
+interface LayerRange {
+  diffID: string;
+  first: number;
+  count: number;
+}
+
 /** Fetches what a profile lists, in its order and up to `budget` bytes, for a mount with these layers. Never rejects. */
-export async function prefetchProfile(
+export function prefetchProfile(
   scheduler: FetchScheduler,
   leases: readonly LayerLease[],
   profile: StartupProfile,
-  { budget = Number.POSITIVE_INFINITY, signal }: { budget?: number; signal?: AbortSignal } = {},
+  limits: PrefetchLimits = {},
+): Promise<void> {
+  return prefetchRanges(scheduler, leases, (most) => ranges(profile, most), limits);
+}
+
+/** The same of the blocks at the front of layers. */
+export function prefetchFronts(
+  scheduler: FetchScheduler,
+  leases: readonly LayerLease[],
+  fronts: readonly { diffID: string; bytes: number }[],
+  limits: PrefetchLimits = {},
+): Promise<void> {
+  const pieces = (most: number, blockSize: number) =>
+    fronts.flatMap(({ diffID, bytes }) => {
+      const blocks = Math.ceil(bytes / blockSize);
+      return Array.from({ length: Math.ceil(blocks / most) }, (_, index) => {
+        const first = index * most;
+        return { diffID, first, count: Math.min(most, blocks - first) };
+      });
+    });
+  return prefetchRanges(scheduler, leases, pieces, limits);
+}
+
+/** `wanted`: as ranges of some `most` blocks. */
+async function prefetchRanges(
+  scheduler: FetchScheduler,
+  leases: readonly LayerLease[],
+  wanted: (most: number, blockSize: number) => Iterable<LayerRange>,
+  { budget = Number.POSITIVE_INFINITY, signal }: PrefetchLimits,
 ): Promise<void> {
   let left = budget;
+  const blockSize = leases[0]?.layer.digests.blockSize ?? 1;
+  const most = Math.max(1, Math.floor(SORTED_BYTES / blockSize));
   const layers = new Map(leases.map(({ layer }) => [layer.digests.diffID, layer]));
   const ahead = new Set<Promise<void>>();
-  for (const { diffID, first: block, count } of ranges(profile, leases[0]?.layer.digests.blockSize ?? 1)) {
+  for (const { diffID, first: block, count } of wanted(most, blockSize)) {
     const layer = layers.get(diffID);
     if (layer === undefined || block >= layer.digests.count) continue;
     left -= count * layer.digests.blockSize;
@@ -104,11 +146,7 @@ export async function prefetchProfile(
 }
 
 /** The profile's blocks as ranges: window by window in the order of time, within a window in that of the layers. */
-function* ranges(
-  profile: StartupProfile,
-  blockSize: number,
-): Generator<{ diffID: string; first: number; count: number }> {
-  const most = Math.max(1, Math.floor(SORTED_BYTES / blockSize));
+function* ranges(profile: StartupProfile, most: number): Generator<LayerRange> {
   let window: ProfileEntry[] = [];
   let size = 0;
   const flush = () => {

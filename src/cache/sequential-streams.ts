@@ -1,8 +1,8 @@
 /**
  * Readers that go through a layer from front to back, found by their misses, and how far to read ahead of each.
  *
- * Files lie in a layer one after the other, so a reader's end cannot be seen: only misses that follow one another for
- * `openAfter` blocks open a window. It doubles whenever the reader comes to its middle, up to `mostBlocks`. Hits are
+ * Files lie in a layer one after the other, and whoever reads small ones in sequence goes on from one to the next: only
+ * misses that follow one another for `openAfter` blocks open a window, which ends with a file that is not small. It doubles whenever the reader comes to its middle, up to `mostBlocks`. Hits are
  * not seen either; the block in the middle is watched, and the block file tells when it is read.
  */
 
@@ -35,6 +35,8 @@ interface Stream {
   /** The block after the last one that was asked for ahead. */
   ahead: number;
   watch: number;
+  /** The block after the last one that may be asked for. */
+  end: number;
 }
 
 export class SequentialStreams {
@@ -49,7 +51,8 @@ export class SequentialStreams {
     this.#options = options;
   }
 
-  missed(first: number, count: number): ReadAhead | undefined {
+  /** `fileEnd`: the block after the last one of a file that is not small. */
+  missed(first: number, count: number, fileEnd = this.#end): ReadAhead | undefined {
     const { openAfter, mostBlocks } = this.#options;
     if (mostBlocks === 0) return undefined;
     const end = first + count;
@@ -58,11 +61,12 @@ export class SequentialStreams {
       (s) => first <= Math.max(s.next, s.ahead) && first >= s.next - openAfter,
     );
     if (stream === undefined) {
-      this.#keep({ next: end, misses: 1, blocks: count, window: 0, ahead: 0, watch: -1 });
+      this.#keep({ next: end, misses: 1, blocks: count, window: 0, ahead: 0, watch: -1, end: fileEnd });
       return undefined;
     }
     this.#keep(stream);
     if (end <= stream.next) return undefined;
+    stream.end = fileEnd;
     stream.misses += 1;
     stream.blocks += end - Math.max(first, stream.next);
     stream.next = end;
@@ -88,7 +92,7 @@ export class SequentialStreams {
     const { openAfter, mostBlocks } = this.#options;
     stream.window = Math.min(mostBlocks, stream.window === 0 ? openAfter : stream.window * 2);
     const first = Math.max(stream.next, stream.ahead);
-    const end = Math.min(this.#end, stream.next + stream.window);
+    const end = Math.min(this.#end, stream.end, stream.next + stream.window);
     if (end <= first) return undefined;
     stream.ahead = end;
     stream.watch = stream.next + Math.floor((end - stream.next) / 2);

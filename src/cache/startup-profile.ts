@@ -3,7 +3,7 @@
  * mounted file system. Recorded from the requests of its mounts, merged over several runs, and replayed by the next
  * mount: blocks are fetched ahead, the rest is walked through the mount.
  */
-import type { Access } from '../native/access.js';
+import type { Access, Located } from '../native/access.js';
 import { decodeProfile, encodeProfile } from './profile-codec.js';
 import { type Extent, flatten, joined, upTo } from './profile-extents.js';
 import {
@@ -76,6 +76,29 @@ export class StartupProfile implements ProfileParts {
       runs: 1,
       entries: flatten(entries, layerOf, 'most'),
       steps: flatten(steps, stepOf, 'most'),
+    });
+  }
+
+  /**
+   * What `earlier`, of another version of an image, says of the one whose devices are `layers`: as one run of it.
+   * `located`: where the steps of `earlier` lead there.
+   */
+  static inherit(earlier: StartupProfile, layers: readonly string[], located: Located): StartupProfile {
+    const timeOf = (index: number) => earlier.steps[index]!.time;
+    return StartupProfile.#bounded({
+      layers,
+      runs: 1,
+      entries: located.blocks.map(({ step, device, first, count }) => ({
+        layer: device,
+        first,
+        count,
+        time: timeOf(step),
+        seen: 1,
+      })),
+      steps: located.steps.map(({ step, count }) => {
+        const { kind, path, first, time } = earlier.steps[step]!;
+        return { kind, path, first, count, time, seen: 1 };
+      }),
     });
   }
 

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import test from 'ava';
 import { fetchInBackground } from '../../src/cache/background-fetch.js';
+import { IdleProcessors } from '../../src/cache/idle-processors.js';
 import { FaultSource, randomLayer } from './layer-fixture.js';
 import { BLOCK, Rig } from './scheduler-rig.js';
 
@@ -15,7 +16,9 @@ function place(seed: number, blocks: number, limit = Number.POSITIVE_INFINITY) {
     },
   };
   const leases = [{ layer: rig.layer, close: async () => undefined, setSources: () => undefined }];
-  return { source, rig, cache: { scheduler: rig.scheduler, eviction }, leases };
+  // The machine that runs the tests is busy.
+  const idleShare = () => 1;
+  return { source, rig, cache: { scheduler: rig.scheduler, eviction, idleShare }, leases };
 }
 
 test('all of the image comes, but for what is there', async (t) => {
@@ -62,10 +65,37 @@ test('it is no faster than it may be', async (t) => {
 test('it leaves the rest of the cache to others, and goes on when there is room', async (t) => {
   const { rig, cache, leases } = place(4, 64, 40 * BLOCK);
   const ending = new AbortController();
-  const fetching = fetchInBackground(cache, leases, { rate: 1e12, signal: ending.signal, idle: 5, again: 5 });
+  const fetching = fetchInBackground(cache, leases, {
+    rate: 1e12,
+    signal: ending.signal,
+    idle: 5,
+    again: 5,
+  });
   await sleep(600);
   t.is(rig.file.there.size, 32);
   cache.eviction.limit = 100 * BLOCK;
   await fetching;
   t.is(rig.file.there.size, 64);
+});
+
+test('it waits while the processors are busy', async (t) => {
+  const { rig, cache, leases } = place(5, 64);
+  const { signal } = new AbortController();
+  let share = 0.1;
+  cache.idleShare = () => share;
+  const fetching = fetchInBackground(cache, leases, { rate: 1e12, signal, idle: 5, again: 5 });
+  await sleep(600);
+  t.is(rig.file.there.size, 0);
+  share = 0.9;
+  await fetching;
+  t.is(rig.file.there.size, 64);
+});
+
+test('the idle share of the processors is one of a whole, nothing at the first look, and kept for a while', async (t) => {
+  const processors = new IdleProcessors();
+  t.is(processors.share(0), 0);
+  await sleep(300);
+  const share = processors.share(300);
+  t.true(share >= 0 && share <= 1, `${share}`);
+  t.is(processors.share(400), share);
 });

@@ -55,6 +55,15 @@ test('a reader that catches up with what is on its way gets a larger window', (t
   t.deepEqual(streams.missed(24, 8), { first: 40, count: 24, watch: 48 });
 });
 
+test('nothing is read ahead beyond the end of a file that is known, until a reader goes on behind it', (t) => {
+  const streams = new SequentialStreams(1000, { openAfter: 16, mostBlocks: 64 });
+  streams.missed(100, 8, 130);
+  streams.missed(108, 8, 130);
+  t.deepEqual(streams.missed(116, 8, 130), { first: 124, count: 6, watch: 127 });
+  t.is(streams.touched(127), undefined);
+  t.deepEqual(streams.missed(130, 2), { first: 132, count: 64, watch: 164 });
+});
+
 test('nothing is read ahead beyond the end of the layer, nor where it is turned off', (t) => {
   const streams = new SequentialStreams(30, options);
   streams.missed(0, 8);

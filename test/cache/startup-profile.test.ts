@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import { CacheError } from '../../src/cache/cache-error.js';
 import { prefetchProfile } from '../../src/cache/profile-store.js';
 import { MAX_RUNS, STARTUP_MS, StartupProfile } from '../../src/cache/startup-profile.js';
-import { ACCESS_KINDS, type Access } from '../../src/native/access.js';
+import { ACCESS_KINDS, type Access, type Located } from '../../src/native/access.js';
 import { FaultSource, randomLayer } from './layer-fixture.js';
 import { BLOCK, Rig } from './scheduler-rig.js';
 
@@ -198,6 +198,40 @@ test('of three runs and more, what at least half have asked for is replayed; wha
   t.deepEqual(replayed(profile), [10, 70]);
   for (let i = 0; i < 40; i++) profile = profile.merge(run(10));
   t.is(profile.runs, MAX_RUNS);
+});
+
+test('what is inherited is one run of the other image, in the order of time, and has bytes of its own', (t) => {
+  const others = ['d', 'e'].map((digit) => `sha256:${digit.repeat(64)}`);
+  const found = fc.record({ applies: fc.boolean(), device: fc.nat({ max: 1 }), blocks: fc.nat({ max: 3 }) });
+  fc.assert(
+    fc.property(runs, fc.infiniteStream(found), (list, answers) => {
+      const [first, ...rest] = list.map(([touched, accessed]) =>
+        StartupProfile.record(touched, layers, accessed),
+      );
+      const earlier = rest.reduce((merged, one) => merged.merge(one), first!).usual();
+      const located: Located = { steps: [], blocks: [] };
+      for (const [step, { kind, count }] of earlier.steps.entries()) {
+        const { applies, device, blocks } = answers.next().value!;
+        if (!applies) continue;
+        located.steps.push({ step, count });
+        if (kind === 'pages' && blocks > 0)
+          located.blocks.push({ step, device, first: 10 * step, count: blocks });
+      }
+      const profile = StartupProfile.inherit(earlier, others, located);
+      t.deepEqual([profile.layers, profile.runs], [others, 1]);
+      t.true([...profile.entries, ...profile.steps].every(({ seen }) => seen === 1));
+      for (const list of [profile.entries, profile.steps])
+        t.deepEqual(
+          list,
+          [...list].sort((a, b) => a.time - b.time),
+        );
+      const sum = (list: readonly { count: number }[]) => list.reduce((all, { count }) => all + count, 0);
+      t.is(sum(profile.entries), sum(located.blocks));
+      t.is(sum(profile.steps), sum(located.steps));
+      const { entries, steps } = StartupProfile.decode(profile.encode());
+      t.deepEqual({ entries, steps }, { entries: profile.entries, steps: profile.steps });
+    }),
+  );
 });
 
 test('a profile is fetched in its order, in large reads; layers and blocks that the image lacks are passed over', async (t) => {
