@@ -11,7 +11,9 @@ import { ImageError } from './image-error.js';
 
 export const TELEPORT_TYPE = 'application/vnd.orca.teleport.v1+json';
 export const IMAGE_INDEX_TYPE = 'application/vnd.orca.image-index.v1+erofs';
+export const PACKED_INDEX_TYPE = `${IMAGE_INDEX_TYPE}+gzip`;
 export const BLOCK_DIGESTS_TYPE = 'application/vnd.orca.block-digests.v1';
+export const DIGEST_SET_TYPE = 'application/vnd.orca.block-digest-set.v1';
 export const LAYER_RECIPE_TYPE = 'application/vnd.orca.layer-recipe.v1';
 export const CHECKPOINTS_TYPE = 'application/vnd.orca.inflate-checkpoints.v1';
 /** In the place of checkpoints. */
@@ -43,8 +45,12 @@ export interface TeleportArtifact {
   /** The image manifest. */
   subject: Descriptor;
   imageIndex: Descriptor;
+  /** The image index in gzip: a fifth of the bytes, for whoever gets it from afar. */
+  packedIndex?: Descriptor | undefined;
   /** One per device of the image index, in device order. */
   digests: LayerDigests[];
+  /** The documents of `digests`, one after the other: one request instead of one per layer. */
+  digestSet?: Descriptor | undefined;
   /** With these, layers are read from the compressed blobs: at most one per layer, in any order. */
   recipes?: LayerDigests[];
   checkpoints?: BlobCheckpoints[];
@@ -58,10 +64,12 @@ export function encodeTeleportArtifact(artifact: TeleportArtifact): Uint8Array {
     config: { mediaType: MEDIA_TYPE.empty, digest: digestOf(EMPTY_CONFIG), size: EMPTY_CONFIG.length },
     layers: [
       plain(artifact.imageIndex, IMAGE_INDEX_TYPE),
+      ...(artifact.packedIndex === undefined ? [] : [plain(artifact.packedIndex, PACKED_INDEX_TYPE)]),
       ...artifact.digests.map(({ diffID, descriptor }) => ({
         ...plain(descriptor, BLOCK_DIGESTS_TYPE),
         annotations: { [DIFF_ID_ANNOTATION]: diffID },
       })),
+      ...(artifact.digestSet === undefined ? [] : [plain(artifact.digestSet, DIGEST_SET_TYPE)]),
       ...(artifact.recipes ?? []).map(({ diffID, descriptor }) => ({
         ...plain(descriptor, LAYER_RECIPE_TYPE),
         annotations: { [DIFF_ID_ANNOTATION]: diffID },
@@ -93,9 +101,6 @@ export function parseTeleportArtifact(bytes: Uint8Array, what = 'teleport artifa
   if (manifest.subject === undefined) throw invalid('it has no subject');
   const imageIndex = manifest.layers[0];
   if (imageIndex?.mediaType !== IMAGE_INDEX_TYPE) throw invalid('its first layer is not an image index');
-  if (manifest.layers.filter(({ mediaType }) => mediaType === IMAGE_INDEX_TYPE).length > 1) {
-    throw invalid('it has more than one image index');
-  }
   checkCap(imageIndex, MAX_IMAGE_INDEX_BYTES, what);
 
   const documents = (mediaTypes: readonly string[], annotation: string, cap: number) => {
@@ -114,10 +119,28 @@ export function parseTeleportArtifact(bytes: Uint8Array, what = 'teleport artifa
   };
   const ofLayers = (mediaType: string, cap: number): LayerDigests[] =>
     documents([mediaType], DIFF_ID_ANNOTATION, cap).map(([diffID, descriptor]) => ({ diffID, descriptor }));
+  const digests = ofLayers(BLOCK_DIGESTS_TYPE, MAX_BLOCK_DIGESTS_BYTES);
+  const only = (type: string, name: string) => {
+    const [first, another] = manifest.layers.filter(({ mediaType }) => mediaType === type);
+    if (another !== undefined) throw invalid(`it has more than one ${name}`);
+    return first;
+  };
+  only(IMAGE_INDEX_TYPE, 'image index');
+  const packedIndex = only(PACKED_INDEX_TYPE, 'packed image index');
+  if (packedIndex !== undefined && packedIndex.size > imageIndex.size) {
+    throw invalid(`its packed image index has ${packedIndex.size} bytes, more than the image index`);
+  }
+  const digestSet = only(DIGEST_SET_TYPE, 'set of block digests');
+  const size = digests.reduce((sum, { descriptor }) => sum + descriptor.size, 0);
+  if (digestSet !== undefined && digestSet.size !== size) {
+    throw invalid(`its set of block digests has ${digestSet.size} bytes, and the block digests have ${size}`);
+  }
   return {
     subject: manifest.subject,
     imageIndex,
-    digests: ofLayers(BLOCK_DIGESTS_TYPE, MAX_BLOCK_DIGESTS_BYTES),
+    packedIndex,
+    digests,
+    digestSet,
     recipes: ofLayers(LAYER_RECIPE_TYPE, MAX_RECIPE_BYTES),
     checkpoints: documents([CHECKPOINTS_TYPE, CHUNK_MAP_TYPE], BLOB_ANNOTATION, MAX_CHECKPOINTS_BYTES).map(
       ([blob, descriptor]) => ({ blob, descriptor }),

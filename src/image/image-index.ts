@@ -26,6 +26,15 @@ export interface ReadableLayer {
   open<T>(use: (readAt: ReadAt, size: number) => T): T;
 }
 
+/** A layer VHD whose tree is in memory. */
+export interface LayerInMemory {
+  diffID: string;
+  /** As the layer VHD has it: what file data it has lie on device 0. */
+  root: Directory;
+  /** Blocks of BLOCK_SIZE of the layer VHD's payload. */
+  blocks: number;
+}
+
 export interface ImageIndexDevice {
   diffID: string;
   /** Blocks of BLOCK_SIZE of the layer VHD's payload. */
@@ -50,12 +59,12 @@ export function buildImageIndex(layers: readonly LayerFile[]): BuiltImageIndex {
 }
 
 /** The same of layers that lie elsewhere than in files. */
-export function mergeImageIndex(layers: readonly ReadableLayer[]): BuiltImageIndex {
+export function mergeImageIndex(layers: readonly (ReadableLayer | LayerInMemory)[]): BuiltImageIndex {
   const trees = new Map<string, { root: Directory; device: number; name: string }>();
   const devices: ImageIndexDevice[] = [];
   for (const layer of layers) {
     if (trees.has(layer.diffID)) continue;
-    const { root, blocks } = readLayer(layer);
+    const { root, blocks } = 'root' in layer ? layer : readLayer(layer);
     devices.push({ diffID: layer.diffID, blocks });
     trees.set(layer.diffID, { root, device: devices.length, name: layer.diffID });
   }

@@ -197,7 +197,8 @@ function isOpaque(directory: Directory): boolean {
 /** The attributes of the topmost directory that its layer describes, without children. `sources` is not empty. */
 function emptyCopy(sources: readonly Source[]): Directory {
   const described = sources.find(({ directory }) => !directory.xattrs.has(IMPLICIT_XATTR)) ?? sources[0];
-  return { ...withoutMarks((described as Source).directory), children: new Map() };
+  const { kind, mode, uid, gid, mtime, xattrs } = withoutMarks((described as Source).directory);
+  return { kind, mode, uid, gid, mtime, xattrs, children: new Map() };
 }
 
 function withoutMarks<T extends Inode>(inode: T): T {
@@ -211,8 +212,16 @@ function isMark(name: ByteString): boolean {
   return name.startsWith(OVERLAY_PREFIX) || name === IMPLICIT_XATTR;
 }
 
+/** Field by field, as layer trees have them: the writer is compiled for objects of one shape. */
 function onDevice(file: RegularFile, device: number): RegularFile {
-  return { ...file, extents: file.extents.map((extent) => ({ ...extent, device })) };
+  const { kind, mode, uid, gid, mtime, xattrs, size } = file;
+  const extents = file.extents.map(({ fileOffset, block, blocks }) => ({
+    fileOffset,
+    device,
+    block,
+    blocks,
+  }));
+  return { kind, mode, uid, gid, mtime, xattrs, size, extents };
 }
 
 function printablePath(path: ByteString): string {

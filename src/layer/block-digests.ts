@@ -1,5 +1,6 @@
 /** The block digests of one layer VHD: docs/FORMAT.md, "Block digests". */
 import { createHash } from 'node:crypto';
+import { digestOf } from '../oci/digest.js';
 import { type DocumentFormat, decodeDocument } from './document.js';
 
 export const DEFAULT_BLOCK_SIZE = 131072;
@@ -39,6 +40,7 @@ export class BlockDigests {
   /** `sha256:…` of the chunk map (chunk-map.ts) by which a source verifies the layer; then no block has a digest. */
   readonly chunkMap: string | undefined;
   readonly #digests: Uint8Array;
+  #name: string | undefined;
 
   /** `digests` is the sha256 of each block, one after the other. Throws RangeError for what does not fit. */
   constructor(
@@ -103,10 +105,21 @@ export class BlockDigests {
     if (this.chunkMap !== undefined) throw new RangeError(`layer ${this.diffID} has no digests of blocks`);
   }
 
+  /** `sha256:…` of the encoded document: what the cache and the teleport artifact know the layer by. */
+  get name(): string {
+    this.#name ??= digestOf(this.encode());
+    return this.#name;
+  }
+
+  /** Bytes of the encoded document. */
+  get encodedSize(): number {
+    return HEADER_SIZE + (this.chunkMap === undefined ? this.#digests.length : DIGEST_SIZE);
+  }
+
   encode(): Uint8Array {
     const digests = this.chunkMap === undefined ? this.#digests : rawDigest(this.chunkMap);
     const { magic, version } = this.chunkMap === undefined ? FORMAT : CHUNKED_FORMAT;
-    const bytes = Buffer.alloc(HEADER_SIZE + digests.length);
+    const bytes = Buffer.alloc(this.encodedSize);
     bytes.write(magic, OFFSETS.magic, 'latin1');
     bytes.writeUInt32LE(version, OFFSETS.version);
     bytes.writeUInt32LE(this.blockSize, OFFSETS.blockSize);
@@ -116,10 +129,10 @@ export class BlockDigests {
     return bytes;
   }
 
-  /** Throws LayerError CORRUPT. */
-  static decode(encoded: Uint8Array): BlockDigests {
+  /** `name`: `sha256:…` of these bytes, where it is known. Throws LayerError CORRUPT. */
+  static decode(encoded: Uint8Array, name?: string): BlockDigests {
     const isChunked = encoded[OFFSETS.version] === CHUNKED_FORMAT.version;
-    return decodeDocument(encoded, isChunked ? CHUNKED_FORMAT : FORMAT, (bytes) => {
+    const decoded = decodeDocument(encoded, isChunked ? CHUNKED_FORMAT : FORMAT, (bytes) => {
       if (bytes.readBigUInt64LE(OFFSETS.reserved) !== 0n) throw new RangeError('reserved bytes are in use');
       const digests = bytes.subarray(HEADER_SIZE);
       return new BlockDigests({
@@ -129,6 +142,8 @@ export class BlockDigests {
         ...(isChunked ? { chunkMap: `sha256:${digests.toString('hex')}` } : { digests }),
       });
     });
+    decoded.#name = name;
+    return decoded;
   }
 }
 

@@ -81,12 +81,12 @@ export class ChunkMap {
     bytes.writeBigUInt64LE(BigInt(blobSize), FIELDS.blobSize);
     bytes.write(recipe.slice('sha256:'.length), FIELDS.recipe, 'hex');
     for (const [index, { offset, compressed, skip, length, digest }] of chunks.entries()) {
-      const record = bytes.subarray(HEADER_SIZE + index * CHUNK_SIZE);
-      record.writeBigUInt64LE(BigInt(offset), CHUNK.offset);
-      record.writeUInt32LE(compressed, CHUNK.compressed);
-      record.writeUInt32LE(skip, CHUNK.skip);
-      record.writeUInt32LE(length, CHUNK.length);
-      record.set(digest, CHUNK.digest);
+      const at = HEADER_SIZE + index * CHUNK_SIZE;
+      bytes.writeBigUInt64LE(BigInt(offset), at + CHUNK.offset);
+      bytes.writeUInt32LE(compressed, at + CHUNK.compressed);
+      bytes.writeUInt32LE(skip, at + CHUNK.skip);
+      bytes.writeUInt32LE(length, at + CHUNK.length);
+      bytes.set(digest, at + CHUNK.digest);
     }
     return bytes;
   }
@@ -105,13 +105,14 @@ export class ChunkMap {
 
   /** `index` is below `count`. */
   chunk(index: number): Chunk {
-    const record = this.records.subarray(index * CHUNK_SIZE, (index + 1) * CHUNK_SIZE);
+    const { records } = this;
+    const at = index * CHUNK_SIZE;
     return {
-      offset: Number(record.readBigUInt64LE(CHUNK.offset)),
-      compressed: record.readUInt32LE(CHUNK.compressed),
-      skip: record.readUInt32LE(CHUNK.skip),
-      length: record.readUInt32LE(CHUNK.length),
-      digest: record.subarray(CHUNK.digest, CHUNK.digest + DIGEST_SIZE),
+      offset: Number(records.readBigUInt64LE(at + CHUNK.offset)),
+      compressed: records.readUInt32LE(at + CHUNK.compressed),
+      skip: records.readUInt32LE(at + CHUNK.skip),
+      length: records.readUInt32LE(at + CHUNK.length),
+      digest: records.subarray(at + CHUNK.digest, at + CHUNK.digest + DIGEST_SIZE),
     };
   }
 

@@ -52,8 +52,10 @@ export type PathMeaning =
 const WHITEOUT_PREFIX = '.wh.';
 const AUFS_PREFIX = '.wh..wh.';
 const OPAQUE_MARK = '.wh..wh..opq';
+const ENTRY: PathMeaning = { kind: 'entry' };
 
 export function pathMeaning(components: readonly ByteString[], entry: ByteString): PathMeaning {
+  if (!components.some((component) => component.startsWith(WHITEOUT_PREFIX))) return ENTRY;
   const name = components.at(-1) ?? '';
   const parents = components.slice(0, -1);
   if (parents.some((parent) => parent.startsWith(AUFS_PREFIX))) return { kind: 'litter' };
@@ -65,7 +67,6 @@ export function pathMeaning(components: readonly ByteString[], entry: ByteString
   }
   if (name === OPAQUE_MARK) return { kind: 'opaque' };
   if (name.startsWith(AUFS_PREFIX)) return { kind: 'litter' };
-  if (!name.startsWith(WHITEOUT_PREFIX)) return { kind: 'entry' };
   const hidden = name.slice(WHITEOUT_PREFIX.length);
   if (hidden === '' || hidden === '.' || hidden === '..') {
     throw new LayerError('HOSTILE_PATH', `layer: ${quoteName(entry)} is a whiteout of no name`);

@@ -2,7 +2,7 @@
  * A layer VHD laid out by a table of contents alone: its recipe and its chunk map. The tree is that of expanding the
  * tar; the VHD is another one, since the table is no part of the tree and knows no sparse files.
  */
-import { BLOCK_SIZE, type FileExtent } from '../erofs/tree.js';
+import { BLOCK_SIZE, type Directory, type FileExtent } from '../erofs/tree.js';
 import { writeErofs } from '../erofs/writer.js';
 import { digestOf } from '../oci/digest.js';
 import { quoteName } from '../tar/tar.js';
@@ -21,7 +21,15 @@ export interface EstargzLayer {
   /** Encoded. */
   recipe: Uint8Array;
   chunkMap: Uint8Array;
+  /** Bytes of the VHD before the data of what is behind the landmark; 0 without one. */
+  front: number;
+  /** The tree that the VHD has, and the blocks of its payload. */
+  root: Directory;
+  blocks: number;
 }
+
+/** What stands before it was wanted by the command that the image was optimized for (docs/estargz.md, "Prioritized Files"). */
+const LANDMARK = '.prefetch.landmark';
 
 export interface EstargzBlob {
   /** Of the layer, as the image config names it. */
@@ -39,18 +47,23 @@ export async function layOutEstargz(
 ): Promise<EstargzLayer> {
   const tree = new LayerTree(onWarning);
   const data = new DataLayout(entries, tocOffset);
+  let front = 0;
   for (const entry of entries) {
+    if (entry.entry.name === LANDMARK) front = data.end > BLOCK_SIZE ? data.end : 0;
     const file = tree.add(entry.entry);
     if (file !== undefined) file.extents = data.place(entry);
   }
   const uuid = uuidOf(diffID);
-  const { superblock, metadata, blocks } = writeErofs(tree.finish(), {
+  const root = tree.finish();
+  const { superblock, metadata, blocks } = writeErofs(root, {
     uuid,
     dataBlocks: data.end / BLOCK_SIZE - 1,
   });
   const footer = fixedFooter(blocks * BLOCK_SIZE, uuid);
   const size = blocks * BLOCK_SIZE + footer.length;
-  const recipe = await data.recipe.finish({ diffID, size, superblock, tail: [...metadata, footer] });
+  // It stays on this host, where somebody waits for it.
+  const tail = [...metadata, footer];
+  const recipe = await data.recipe.finish({ diffID, size, superblock, tail, level: 1 });
   if (recipe === undefined) throw new LayerError('TOO_LARGE', `layer ${diffID} has too many files`);
   const chunkMap = ChunkMap.encode(blobSize, digestOf(recipe), data.chunks);
   const digests = new BlockDigests({
@@ -59,7 +72,7 @@ export async function layOutEstargz(
     size,
     chunkMap: digestOf(chunkMap),
   });
-  return { digests, recipe, chunkMap };
+  return { digests, recipe, chunkMap, front, root, blocks };
 }
 
 /** Gives files their blocks, in the order of the table; files with the same chunks share them. */
@@ -84,9 +97,7 @@ class DataLayout {
 
   place({ entry: { name, size }, chunks }: TocEntry): readonly FileExtent[] {
     if (size === 0) return [];
-    const key = chunks
-      .map(({ digest, length }) => `${length} ${Buffer.from(digest).toString('base64')}`)
-      .join();
+    const key = chunks.map(({ digest, length }) => `${length} ${digest}`).join();
     const known = this.#known.get(key);
     if (known !== undefined) return known;
     for (const chunk of chunks) this.chunks.push(this.#located(chunk, name));
@@ -114,7 +125,7 @@ class DataLayout {
       );
     }
     const compressed = Math.min(available, compressedBound(skip + length));
-    return { offset, compressed, skip, length, digest };
+    return { offset, compressed, skip, length, digest: Buffer.from(digest, 'hex') };
   }
 
   /** Where what begins at `offset` ends. */

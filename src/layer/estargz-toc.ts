@@ -30,8 +30,12 @@ const MAX_COMMAS = 4 << 20;
 /** As Linux has them. */
 const MAX_ID = 2 ** 32 - 1;
 const RFC3339 = /^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)$/;
-const SHA256 = /^sha256:([0-9a-f]{64})$/;
+const SHA256 = /^sha256:[0-9a-f]{64}$/;
+/** ASCII, in which a text is its bytes. */
+const PLAIN = /^[\x01-\x7f]*$/;
 const BASE64 = /^[A-Za-z0-9+/]*={0,2}$/;
+
+const NO_XATTRS: ReadonlyMap<ByteString, Uint8Array> = new Map();
 
 const TYPES = new Map<unknown, TarEntryType>([
   ['dir', 'directory'],
@@ -50,7 +54,8 @@ export interface TocChunk {
   /** Of that member's data, before the chunk. */
   skip: number;
   length: number;
-  digest: Uint8Array;
+  /** sha256, in hex. */
+  digest: string;
 }
 
 export interface TocEntry {
@@ -119,7 +124,8 @@ export function parseToc(json: Uint8Array): TocEntry[] {
 function checkSize(json: Uint8Array): void {
   let brackets = 0;
   let commas = 0;
-  for (const byte of json) {
+  for (let at = 0; at < json.length; at++) {
+    const byte = json[at];
     if (byte === 0x7b || byte === 0x5b) brackets++;
     else if (byte === 0x2c) commas++;
   }
@@ -168,13 +174,12 @@ class EntryParser {
     if (digest === undefined || digest === '') {
       throw new LayerError('INCOMPLETE', `its table of contents has no digest for ${quoteName(entry.name)}`);
     }
-    const hex = typeof digest === 'string' ? SHA256.exec(digest)?.[1] : undefined;
-    if (hex === undefined) throw fields.error('chunkDigest');
+    if (typeof digest !== 'string' || !SHA256.test(digest)) throw fields.error('chunkDigest');
     chunks.push({
       offset: fields.size('offset'),
       skip: fields.size('innerOffset'),
       length,
-      digest: Buffer.from(hex, 'hex'),
+      digest: digest.slice('sha256:'.length),
     });
     this.#covered += length;
   }
@@ -240,7 +245,9 @@ class Fields {
   /** What Go cannot say in JSON it replaces, and then nobody knows what it was. */
   bytes(key: string): ByteString {
     const value = this.value(key) ?? '';
-    if (typeof value !== 'string' || value.includes('\0')) throw this.error(key);
+    if (typeof value !== 'string') throw this.error(key);
+    if (PLAIN.test(value)) return value;
+    if (value.includes('\0')) throw this.error(key);
     const bytes = Buffer.from(value);
     if (bytes.includes('\ufffd')) {
       throw new LayerError(
@@ -262,7 +269,8 @@ class Fields {
   }
 
   xattrs(key: string): ReadonlyMap<ByteString, Uint8Array> {
-    const value = this.value(key) ?? {};
+    const value = this.value(key);
+    if (value === undefined || value === null) return NO_XATTRS;
     if (typeof value !== 'object' || Array.isArray(value)) throw this.error(key);
     const xattrs = new Map<ByteString, Uint8Array>();
     for (const [name, encoded] of Object.entries(value as Record<string, unknown>)) {

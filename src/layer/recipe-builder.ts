@@ -1,6 +1,6 @@
 /** Makes the recipe of a layer (recipe.ts) while its data is written; a few bytes of memory per file. */
 import { promisify } from 'node:util';
-import { deflateRaw } from 'node:zlib';
+import { constants, deflateRaw } from 'node:zlib';
 import { BLOCK_SIZE } from '../erofs/tree.js';
 import {
   LITERAL_PIECE,
@@ -15,8 +15,8 @@ import {
 
 const deflate = promisify(deflateRaw);
 
-/** Longest LEB128 of a safe integer, in bytes. */
-const MAX_NUMBER_SIZE = 8;
+/** LEB128 of safe integers has at most 8 bytes. */
+const MAX_NUMBER = 128 ** 8;
 const CHUNK_SIZE = 64 << 10;
 
 /** What a recipe needs besides the extents. */
@@ -27,6 +27,8 @@ export interface RecipeFrame {
   superblock: Uint8Array;
   /** From the end of the data to the end of the footer. */
   tail: readonly Uint8Array[];
+  /** Of zlib; the default where the recipe is sent to others. */
+  level?: number;
 }
 
 export class RecipeBuilder {
@@ -75,29 +77,35 @@ export class RecipeBuilder {
 
   #put(value: number): void {
     if (this.#overflow) return;
-    const bytes: number[] = [];
+    if (value >= MAX_NUMBER) throw new RangeError(`${value} in a layer recipe`);
     let rest = value;
-    for (; rest >= 128; rest = Math.floor(rest / 128)) bytes.push((rest % 128) | 128);
-    bytes.push(rest);
-    if (bytes.length > MAX_NUMBER_SIZE) throw new RangeError(`${value} in a layer recipe`);
-    for (const byte of bytes) {
-      if (this.#used === CHUNK_SIZE) {
-        this.#full.push(this.#chunk);
-        this.#chunk = new Uint8Array(CHUNK_SIZE);
-        this.#used = 0;
-      }
-      this.#chunk[this.#used++] = byte;
+    for (; rest >= 128; rest = Math.floor(rest / 128)) this.#putByte((rest % 128) | 128);
+    this.#putByte(rest);
+  }
+
+  #putByte(byte: number): void {
+    if (this.#used === CHUNK_SIZE) {
+      this.#full.push(this.#chunk);
+      this.#chunk = new Uint8Array(CHUNK_SIZE);
+      this.#used = 0;
     }
+    this.#chunk[this.#used++] = byte;
   }
 
   /** The encoded recipe; undefined of a layer that is beyond the limits of the format. */
-  async finish({ diffID, size, superblock, tail }: RecipeFrame): Promise<Uint8Array | undefined> {
+  async finish({
+    diffID,
+    size,
+    superblock,
+    tail,
+    level = constants.Z_DEFAULT_COMPRESSION,
+  }: RecipeFrame): Promise<Uint8Array | undefined> {
     const tailSize = tail.reduce((total, { length }) => total + length, 0);
     if (this.#overflow || BLOCK_SIZE + tailSize > MAX_LITERAL_BYTES) return undefined;
     const numbers = Buffer.concat([...this.#full, this.#chunk.subarray(0, this.#used)]);
-    const extents = await deflate(numbers);
+    const extents = await deflate(numbers, { level });
     const pieces: Uint8Array[] = [];
-    for (const piece of inPieces([superblock, ...tail])) pieces.push(await deflate(piece));
+    for (const piece of inPieces([superblock, ...tail])) pieces.push(await deflate(piece, { level }));
     const header = Buffer.alloc(RECIPE_HEADER_SIZE + pieces.length * 4);
     header.write(RECIPE_FORMAT.magic, RECIPE_FIELDS.magic, 'latin1');
     header.writeUInt32LE(RECIPE_FORMAT.version, RECIPE_FIELDS.version);

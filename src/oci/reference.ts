@@ -109,6 +109,20 @@ export function pinnedReference(text: string, digest: string): string {
   return familiarReference({ ...parseReference(text), digest });
 }
 
+/**
+ * What the names of all versions of an image have in common: `docker.io/library/python`. Undefined of what is named by
+ * its digest alone, or by what is no reference.
+ */
+export function repositoryName(text: string): string | undefined {
+  if (isDigest(text)) return undefined;
+  try {
+    const { domain, path } = parseReference(text);
+    return `${domain}/${path}`;
+  } catch {
+    return undefined;
+  }
+}
+
 function suffix({ tag, digest }: Reference): string {
   return `${tag === undefined ? '' : `:${tag}`}${digest === undefined ? '' : `@${digest}`}`;
 }

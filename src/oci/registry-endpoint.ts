@@ -2,6 +2,7 @@
  * One place that serves the distribution API: the registry itself or a mirror of it. Adds authorization to requests
  * and turns refusals into RegistryError.
  */
+import { orAbort } from '../abort.js';
 import { RegistryAuth } from './auth.js';
 import type { CredentialFinder } from './credentials.js';
 import type { ErrorCodeName } from './error-codes.js';
@@ -54,6 +55,7 @@ export class RegistryEndpoint {
   readonly domain: string;
   readonly #options: EndpointOptions;
   readonly #mayBePlain: boolean;
+  readonly #closing = new AbortController();
   #connection: Promise<Connection> | undefined;
 
   /** Throws RegistryError INVALID_URL for the URL of a mirror that is none. */
@@ -77,7 +79,7 @@ export class RegistryEndpoint {
     headers: Readonly<Record<string, string>>,
     signal: AbortSignal | undefined,
   ): Promise<HttpResponse> {
-    const { http } = await this.#connect();
+    const { http } = await orAbort(this.#connect(), signal);
     return http.send({ url, headers, signal });
   }
 
@@ -87,6 +89,7 @@ export class RegistryEndpoint {
   }
 
   async close(): Promise<void> {
+    this.#closing.abort(new RegistryError('UNREACHABLE', `${this.domain}: the connection is closed`));
     const connection = await this.#connection?.catch(() => undefined);
     await connection?.http.close();
   }
@@ -103,7 +106,7 @@ export class RegistryEndpoint {
       signal,
       what,
     } = request;
-    const { http, auth, base } = await this.#connect();
+    const { http, auth, base } = await orAbort(this.#connect(), signal);
     const url = new URL(`${base.href.replace(/\/$/, '')}${request.path}`);
     if (this.#options.mirrorOf !== undefined) url.searchParams.set('ns', this.#options.mirrorOf);
     let authorization = await auth.header(repository, signal);
@@ -172,10 +175,12 @@ export class RegistryEndpoint {
     let failure: unknown;
     for (const scheme of ['https', 'http'] as const) {
       try {
-        const response = await http.send({ url: new URL(`${scheme}://${host}/v2/`) });
+        const { signal } = this.#closing;
+        const response = await http.send({ url: new URL(`${scheme}://${host}/v2/`), signal });
         await response.body.discard();
         return scheme;
       } catch (error) {
+        this.#closing.signal.throwIfAborted();
         failure = error;
       }
     }

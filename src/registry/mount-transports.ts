@@ -16,6 +16,8 @@ export interface MountRequest {
   kinds: readonly string[];
   /** Whether it wants signed links to the layers. */
   links: boolean;
+  /** Whether it wants the manifests with the answer. */
+  documents: boolean;
 }
 
 /** Where the shares are, as clients see them. */

@@ -1,4 +1,7 @@
-/** The startup profiles of a registry's images: one of each, as an artifact beside the teleport artifact. */
+/**
+ * The startup profiles of a registry's images: one of each, as an artifact beside the teleport artifact; and of those of a
+ * repository the one for an image that has none.
+ */
 import { StartupProfile } from '../cache/startup-profile.js';
 import { EMPTY_CONFIG } from '../image/artifact.js';
 import {
@@ -8,7 +11,9 @@ import {
   profileOf,
 } from '../image/profile-artifact.js';
 import { digestOf } from '../oci/digest.js';
-import { type Descriptor, MEDIA_TYPE } from '../oci/manifest.js';
+import { type Descriptor, MEDIA_TYPE, type Platform } from '../oci/manifest.js';
+import { platformDistance } from '../oci/platform.js';
+import type { Expansion } from './expansion/expansion.js';
 import { KeyedLock } from './keyed-lock.js';
 import { parsePushedManifest } from './pushed-manifest.js';
 import type { Repository } from './repository.js';
@@ -16,10 +21,12 @@ import type { RegistryStorage } from './storage.js';
 
 export class PublishedProfiles {
   readonly #storage: RegistryStorage;
+  readonly #expansion: Pick<Expansion, 'status'>;
   readonly #publishing = new KeyedLock();
 
-  constructor(storage: RegistryStorage) {
+  constructor(storage: RegistryStorage, expansion: Pick<Expansion, 'status'>) {
     this.#storage = storage;
+    this.#expansion = expansion;
   }
 
   /** The blob of an image's profile. */
@@ -29,6 +36,23 @@ export class PublishedProfiles {
       const profile = bytes && profileOf(bytes);
       if (profile !== undefined && (await repository.blobSize(profile.digest)) === profile.size)
         return profile;
+    }
+    return undefined;
+  }
+
+  /** The blob of the profile that was published last of the repository's other images that suit this platform. */
+  async findEarlier(
+    repository: Repository,
+    manifestDigest: string,
+    platform: Platform | undefined,
+  ): Promise<Descriptor | undefined> {
+    for (const digest of await repository.profiled()) {
+      // What has been deleted is not expanded any more, whatever is left of it.
+      const image =
+        digest === manifestDigest ? undefined : await this.#expansion.status(repository.name, digest);
+      if (image?.state !== 'expanded' || !suits(image.platform, platform)) continue;
+      const profile = await this.find(repository, digest);
+      if (profile !== undefined) return profile;
     }
     return undefined;
   }
@@ -49,6 +73,7 @@ export class PublishedProfiles {
       await repository.putManifest(artifact, [], async () => undefined);
       for await (const { digest } of this.#artifacts(repository, image.digest))
         if (digest !== artifact.digest) await repository.deleteManifest(digest);
+      await repository.addProfiled(image.digest);
       return descriptor;
     });
   }
@@ -67,4 +92,9 @@ export class PublishedProfiles {
     for await (const descriptor of repository.referrers(subject))
       if (descriptor.artifactType === PROFILE_ARTIFACT_TYPE) yield descriptor;
   }
+}
+
+/** An image whose platform is not known may be one for any. */
+function suits(offered: Platform | undefined, wanted: Platform | undefined): boolean {
+  return offered === undefined || wanted === undefined || platformDistance(offered, wanted) !== undefined;
 }

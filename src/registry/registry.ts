@@ -5,7 +5,7 @@ import type { Server as TlsServer } from 'node:tls';
 import { type FastifyInstance, type FastifyServerOptions, fastify } from 'fastify';
 import { httpUrl } from '../http-url.js';
 import { log } from '../telemetry/logger.js';
-import { acceptRequestId, REQUEST_ID_HEADER, withRequestId } from '../telemetry/request-id.js';
+import { addRequestIds } from '../telemetry/request-id-hooks.js';
 import { Access, type AccessOptions } from './access.js';
 import { ApiError } from './api-error.js';
 import type { ManifestHook, RegistryContext, RouteGroup } from './context.js';
@@ -209,7 +209,6 @@ async function createServer(
     keepAliveTimeout: KEEP_ALIVE_MS,
     forceCloseConnections: 'idle',
     exposeHeadRoutes: false,
-    genReqId: ({ headers }) => acceptRequestId(headers[REQUEST_ID_HEADER]),
     routerOptions: { maxParamLength: MAX_PARAM_LENGTH },
     frameworkErrors: (error, request, reply) => {
       sendError(new ApiError('NAME_INVALID', { message: error.message }), request, reply);
@@ -226,13 +225,9 @@ async function createServer(
   server.addContentTypeParser('*', (_request, payload, done) => done(null, payload));
   server.addHook('onRequest', (request, reply, done) => {
     metrics.watch(request, reply);
-    reply.header(REQUEST_ID_HEADER, request.id);
     done();
   });
-  // When the head and, where it is read before, the body are there: events of the socket know no request.
-  server.addHook('preHandler', (request, _reply, done) => {
-    withRequestId(request.id, done);
-  });
+  addRequestIds(server);
   server.addHook('onRequest', async (request, reply) => {
     reply.header('docker-distribution-api-version', 'registry/2.0');
     const elsewhere = request.method === 'HEAD' ? redirectedUrl(request.originalUrl) : undefined;

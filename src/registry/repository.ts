@@ -6,6 +6,7 @@
  *     repositories/<name>/_tags/<tag>                         digest
  *     repositories/<name>/_referrers/<subject hex>/<hex>      JSON of a descriptor; counts while the manifest is there
  *     repositories/<name>/_attributes.json                    RepositoryAttributes
+ *     repositories/<name>/_profiled.json                      digests of images: of which startup profiles came last
  *
  * Names of path components cannot begin with `_`, so repositories may lie within each other.
  */
@@ -35,6 +36,9 @@ export interface PutManifest extends ManifestRecord {
   bytes: Uint8Array;
   annotations?: Record<string, string>;
 }
+
+/** So many can be deleted before an image is without the startup profile of an earlier one. */
+const MAX_PROFILED = 16;
 
 /** What ACR says of a repository. */
 export interface RepositorySummary {
@@ -69,6 +73,11 @@ export class Repository {
   /** Bytes of a blob that this repository has; otherwise undefined. */
   async blobSize(digest: string): Promise<number | undefined> {
     return (await isPresent(this.digestPath('_blobs', digest))) ? this.blobs.size(digest) : undefined;
+  }
+
+  /** All of it, which is small; undefined when the repository has it not. */
+  async blob(digest: string): Promise<Uint8Array | undefined> {
+    return (await isPresent(this.digestPath('_blobs', digest))) ? this.blobs.read(digest) : undefined;
   }
 
   /** Keeps the garbage collection from a blob that a client has been told of. */
@@ -256,6 +265,26 @@ export class Repository {
       createdTime: new Date(created),
       lastUpdateTime: new Date(lastUpdate),
     };
+  }
+
+  private get profiledPath(): string {
+    return join(this.directory, '_profiled.json');
+  }
+
+  /** Digests of the images that startup profiles were published of last, the last one first. They may be gone by now. */
+  async profiled(): Promise<string[]> {
+    const content = await readIfPresent(this.profiledPath);
+    return content === undefined ? [] : (JSON.parse(content.toString()) as string[]);
+  }
+
+  /** A startup profile of the image has been published. */
+  async addProfiled(digest: string): Promise<void> {
+    await this.locks.holding(this.name, async () => {
+      const known = await this.profiled();
+      if (known[0] === digest) return;
+      const others = known.filter((other) => other !== digest);
+      await this.data.write(this.profiledPath, encode([digest, ...others].slice(0, MAX_PROFILED)));
+    });
   }
 
   private get attributesPath(): string {

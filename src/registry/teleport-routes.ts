@@ -41,7 +41,7 @@ export function createTeleport({
 }: TeleportOptions): Teleport {
   const links = new SignedLinks(key);
   const sharePath = (repository: string) => resolve(expansion.sharePath(repository));
-  const profiles = new PublishedProfiles(storage);
+  const profiles = new PublishedProfiles(storage, expansion);
   const location = share && shareLocation(share, resolve(data));
   return {
     routes: [

@@ -1,9 +1,11 @@
 import test from 'ava';
 import {
   BLOCK_DIGESTS_TYPE,
+  DIGEST_SET_TYPE,
   encodeTeleportArtifact,
   IMAGE_INDEX_TYPE,
   MAX_IMAGE_INDEX_BYTES,
+  PACKED_INDEX_TYPE,
   parseTeleportArtifact,
   type TeleportArtifact,
 } from '../../src/image/artifact.js';
@@ -45,6 +47,32 @@ test('the bytes are pinned: a change of them is a change of format', (t) => {
     digestOf(encodeTeleportArtifact(artifact)),
     'sha256:1338b433b2c707fb78f1e7e63f149c325bcfe395ec9556efa6b895646da68c8d',
   );
+});
+
+test('a packed image index is optional, single, and no larger than the image index', (t) => {
+  t.is(parseTeleportArtifact(encodeTeleportArtifact(artifact)).packedIndex, undefined);
+  const packed = (size: number) => ({ mediaType: PACKED_INDEX_TYPE, digest: digest('6'), size });
+  const encoded = encodeTeleportArtifact({ ...artifact, packedIndex: packed(8192) });
+  t.like(parseTeleportArtifact(encoded).packedIndex, packed(8192));
+  const large = encodeTeleportArtifact({ ...artifact, packedIndex: packed(8193) });
+  t.throws(() => parseTeleportArtifact(large), { message: /packed image index has 8193 bytes/ });
+  const json = JSON.parse(Buffer.from(encoded).toString()) as Json;
+  json.layers.push(...json.layers.filter(({ mediaType }) => mediaType === PACKED_INDEX_TYPE));
+  t.throws(() => parseTeleportArtifact(Buffer.from(JSON.stringify(json))), {
+    message: /more than one packed/,
+  });
+});
+
+test('a set of block digests is optional, single, and as long as they are together', (t) => {
+  t.is(parseTeleportArtifact(encodeTeleportArtifact(artifact)).digestSet, undefined);
+  const set = (size: number) => ({ mediaType: DIGEST_SET_TYPE, digest: digest('5'), size });
+  const encoded = encodeTeleportArtifact({ ...artifact, digestSet: set(96 + 128) });
+  t.like(parseTeleportArtifact(encoded).digestSet, { digest: digest('5'), size: 224 });
+  const short = encodeTeleportArtifact({ ...artifact, digestSet: set(223) });
+  t.throws(() => parseTeleportArtifact(short), { message: /set of block digests has 223 bytes/ });
+  const json = JSON.parse(Buffer.from(encoded).toString()) as Json;
+  json.layers.push(...json.layers.filter(({ mediaType }) => mediaType === DIGEST_SET_TYPE));
+  t.throws(() => parseTeleportArtifact(Buffer.from(JSON.stringify(json))), { message: /more than one set/ });
 });
 
 test('layers of unknown types are left out', (t) => {

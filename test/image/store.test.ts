@@ -9,7 +9,7 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { gzipSync } from 'node:zlib';
+import { gunzipSync, gzipSync } from 'node:zlib';
 import anyTest, { type ExecutionContext, type TestFn } from 'ava';
 import { bytesReader, ErofsImage, readTree } from '../../src/erofs/reader.js';
 import { type Directory, type Inode, OPAQUE_XATTR, type RegularFile } from '../../src/erofs/tree.js';
@@ -106,6 +106,9 @@ test('an expanded image is complete: layers, digests, index, artifact, manifest 
       t.true(digests.verify(i, vhd.subarray(i * digests.blockSize, (i + 1) * digests.blockSize)));
     }
   }
+  const set = Buffer.concat(artifact.digests.map(({ descriptor }) => read(blobPath(descriptor.digest))));
+  t.deepEqual(Buffer.from(read(blobPath(artifact.digestSet?.digest ?? ''))), set);
+  t.is(artifact.packedIndex, undefined, 'it is small');
   const bytes = read(blobPath(artifact.imageIndex.digest));
   t.is(digestOf(bytes), artifact.imageIndex.digest);
   const tree = readTree(ErofsImage.open(bytesReader(bytes), bytes.length));
@@ -113,6 +116,21 @@ test('an expanded image is complete: layers, digests, index, artifact, manifest 
   t.like(tree.children.get('who'), { size: 'three'.length });
   t.deepEqual(readdirSync(join(t.context.store, 'tmp')), []);
   t.deepEqual(readdirSync(join(t.context.store, 'locks')), []);
+});
+
+test('an image index that is not small is there packed as well', async (t) => {
+  const names = Array.from({ length: 2000 }, (_, i) => ({ name: `file-${i}`, content: `${i}` }));
+  const spec = `oci:${await layoutOf(join(t.context.dir, 'many'), [tarOf(names)])}`;
+  const { image } = await expand(t, spec);
+  const read = (path: string) => readFileSync(join(t.context.store, path));
+  const { digest } = teleportOf(read(INDEX_PATH), image.manifestDigest);
+  const { imageIndex, packedIndex } = parseTeleportArtifact(read(blobPath(digest)));
+  const packed = read(blobPath(packedIndex?.digest ?? ''));
+  t.deepEqual(gunzipSync(packed), Buffer.from(read(blobPath(imageIndex.digest))));
+  t.true(packed.length < imageIndex.size / 2);
+  rmSync(join(t.context.store, blobPath(packedIndex?.digest ?? '')));
+  await expand(t, spec);
+  t.deepEqual(read(blobPath(packedIndex?.digest ?? '')), packed);
 });
 
 test('expanding again does nothing but add the name, and two stores of one image are equal', async (t) => {

@@ -3,6 +3,7 @@ import fc from 'fast-check';
 import { ErofsImage, readTree } from '../../src/erofs/reader.js';
 import type { Directory, Inode } from '../../src/erofs/tree.js';
 import { OrcaError } from '../../src/errors.js';
+import { type LayerInMemory, mergeImageIndex, type ReadableLayer } from '../../src/image/image-index.js';
 import { BlockDigests } from '../../src/layer/block-digests.js';
 import { ChunkMap, compressedBound, MAX_CHUNK_BYTES, MAX_SKIP } from '../../src/layer/chunk-map.js';
 import { layOutEstargz } from '../../src/layer/estargz-layout.js';
@@ -90,6 +91,29 @@ test('a layer laid out by its table of contents has the tree that expanding its 
   t.is(digests.size, layout.size);
 });
 
+test('the image index of trees at hand is that of the layer VHDs', async (t) => {
+  const upper = [
+    member({ name: './big' }, 'less'),
+    member({ name: './link', type: '1', linkname: './copy' }),
+    member({ name: './var/.wh.log' }),
+  ];
+  const layers = await Promise.all([MEMBERS, upper].map((members) => layOut(estargz(members))));
+  const diffIDs = layers.map((_, index) => `sha256:${`${index}a`.repeat(32)}`);
+  const atHand = layers.map(({ root, blocks }, index) => ({
+    diffID: diffIDs[index] as string,
+    root,
+    blocks,
+  }));
+  const inFiles = layers.map(({ layout }, index): ReadableLayer => {
+    const vhd = frame(layout);
+    const readAt = (offset: number, length: number) => vhd.subarray(offset, offset + length);
+    return { diffID: diffIDs[index] as string, location: 'memory', open: (use) => use(readAt, vhd.length) };
+  });
+  const expected = mergeImageIndex(inFiles);
+  t.deepEqual(mergeImageIndex(atHand), expected);
+  t.deepEqual(mergeImageIndex([atHand[0] as LayerInMemory, inFiles[1] as ReadableLayer]), expected);
+});
+
 test('the description of such a layer survives encoding, has no digests of blocks, and verifies nothing', async (t) => {
   const { digests } = await layOut(estargz(MEMBERS));
   const encoded = Buffer.from(digests.encode());
@@ -166,7 +190,7 @@ test('the only chunk of a file may have the digest of the file alone', (t) => {
       }),
     ),
   );
-  t.is(Buffer.from(file?.chunks[0]?.digest ?? []).toString('hex'), '5a'.repeat(32));
+  t.is(file?.chunks[0]?.digest, '5a'.repeat(32));
 });
 
 test('a table of contents of more values than files have is not parsed', (t) => {

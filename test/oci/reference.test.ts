@@ -7,6 +7,7 @@ import {
   isTag,
   parseReference,
   pinnedReference,
+  repositoryName,
   withDefaultTag,
 } from '../../src/oci/reference.js';
 
@@ -98,4 +99,17 @@ test('a pinned reference has the digest that is given, whichever it had', (t) =>
   t.is(pinnedReference('python', one), `python@${one}`);
   t.is(pinnedReference('reg.example:5000/a/b:3', one), `reg.example:5000/a/b:3@${one}`);
   t.is(pinnedReference(`a/b@${other}`, one), `a/b@${one}`);
+});
+
+test('versions of an image have the name of the repository in common', (t) => {
+  for (const [text, name] of [
+    ['python', 'docker.io/library/python'],
+    ['python:3.11', 'docker.io/library/python'],
+    [`docker.io/library/python@sha256:${'a'.repeat(64)}`, 'docker.io/library/python'],
+    ['127.0.0.1:5000/team/app:v1', '127.0.0.1:5000/team/app'],
+    [`sha256:${'a'.repeat(64)}`, undefined],
+    ['Not An Image', undefined],
+    ['', undefined],
+  ] as const)
+    t.is(repositoryName(text), name, text);
 });

@@ -1,14 +1,16 @@
 /** The mount API and the files of the stores, with the expansion service behind them. */
-import { createHash } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import test, { type ExecutionContext } from 'ava';
+import { parseTeleportArtifact } from '../../src/image/artifact.js';
 import { blockDigestsPath, layerPath } from '../../src/image/catalog.js';
 import { digestOf } from '../../src/oci/digest.js';
-import { MEDIA_TYPE } from '../../src/oci/manifest.js';
+import { MEDIA_TYPE, parseManifest } from '../../src/oci/manifest.js';
 import type { RegistryOptions } from '../../src/registry/registry.js';
 import { parseMountDescription } from '../../src/source/mount-description.js';
+import { tarOf } from '../oci/tar-file.js';
 import { expansionOf, layerOf, pushImage, settled, until } from './expansion/images.js';
 import { type Answer, errorCodes, json, TestRegistry } from './server-fixture.js';
 import { basic, bearer, writeUsers } from './users-fixture.js';
@@ -159,6 +161,44 @@ test.serial(
   },
 );
 
+test.serial('what a host asks for next comes with the answer to whoever wants them', async (t) => {
+  const registry = await start(t);
+  const digest = await expanded(registry, 'app');
+  const parsed = async (query: string) => {
+    const { body } = await registry.send('GET', `/mount/v1/app/_manifests/v1${query}`);
+    return parseMountDescription(body, new URL(registry.url), 'test');
+  };
+  t.is((await parsed('')).documents, undefined);
+  const { artifact, documents = new Map<string, Uint8Array>() } = await parsed('?documents=true');
+  const { imageIndex, digestSet } = parseTeleportArtifact(documents.get(artifact?.digest ?? '')!);
+  const { config } = parseManifest(documents.get(digest)!);
+  t.deepEqual(
+    [...documents.keys()].sort(),
+    [digest, artifact?.digest, imageIndex.digest, digestSet?.digest, config.digest].sort(),
+  );
+  for (const [name, bytes] of documents) t.is(digestOf(bytes), name);
+});
+
+test.serial('an answer stays as short as clients take it, whatever an image has', async (t) => {
+  const registry = await start(t);
+  const names = Array.from({ length: 12_000 }, () => ({
+    name: randomBytes(40).toString('hex'),
+    content: '',
+  }));
+  const tar = tarOf(names);
+  await expanded(registry, 'app', [{ blob: gzipSync(tar), diffID: digestOf(tar) }]);
+  const { body } = await registry.send('GET', '/mount/v1/app/_manifests/v1?documents=true');
+  const { artifact, documents = new Map<string, Uint8Array>() } = parseMountDescription(
+    body,
+    new URL(registry.url),
+    'test',
+  );
+  const { imageIndex, packedIndex } = parseTeleportArtifact(documents.get(artifact?.digest ?? '')!);
+  t.true(packedIndex !== undefined && packedIndex.size > 576 << 10 && packedIndex.size < 1 << 20);
+  t.is(documents.size, 4);
+  t.false(documents.has(packedIndex!.digest) || documents.has(imageIndex.digest));
+});
+
 test.serial('an index is expanded when its images are', async (t) => {
   const registry = await start(t);
   const digest = await expanded(registry, 'app');
@@ -188,6 +228,7 @@ test.serial('questions that are malformed, and about what is not there, are refu
     [`app/_manifests/${digest}?region=a%0Ab`, 400, 'UNSUPPORTED'],
     [`app/_manifests/${digest}?region=a&region=b`, 400, 'UNSUPPORTED'],
     [`app/_manifests/${digest}?links=maybe`, 400, 'UNSUPPORTED'],
+    [`app/_manifests/${digest}?documents=1`, 400, 'UNSUPPORTED'],
     ['app/_manifests/sha256:00', 400, 'DIGEST_INVALID'],
     ['app/_manifests/..%2f', 400, 'DIGEST_INVALID'],
     [`App/_manifests/${digest}`, 400, 'NAME_INVALID'],

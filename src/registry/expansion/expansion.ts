@@ -2,7 +2,7 @@
  * The expansion service as the rest of the registry sees it, and where it gets manifests and blobs from: the
  * embedded registry's storage, or the registry that a gateway stands before.
  */
-import type { Descriptor } from '../../oci/manifest.js';
+import type { Descriptor, Platform } from '../../oci/manifest.js';
 
 /** `queued` also of what has failed for now and is tried again; the reason then says why. */
 export type ExpansionState = 'queued' | 'expanding' | 'expanded' | 'failed';
@@ -25,6 +25,8 @@ export interface ImageExpansion {
   reason?: string;
   /** Lowest first; empty before the manifest has been looked at. */
   layers: LayerStatus[];
+  /** By the image's config, once it is expanded, unless that was long ago. */
+  platform?: Platform;
   /** The teleport artifact, once the image is expanded; the repository has it as a manifest. */
   artifact?: Descriptor;
 }

@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Store } from '../../image/store.js';
 import type { WorkerPool } from '../../layer/worker-pool.js';
 import type { Limit } from '../../limit.js';
-import type { Descriptor } from '../../oci/manifest.js';
+import type { Descriptor, Platform } from '../../oci/manifest.js';
 import { canonicalName } from '../../oci/reference.js';
 import { log } from '../../telemetry/logger.js';
 import type { BlobOrigin, ExpansionResults, ImageExpansion, LayerStatus } from './expansion.js';
@@ -194,7 +194,7 @@ export class ImageJob {
     await shares.publishing(repository, { digest, diffIDs }, async (share) => {
       const artifact = await this.merge(plan, share.store.dir);
       const isStored = await origin.storeArtifact(repository, await share.artifact(artifact));
-      if (isStored) await this.succeed(artifact);
+      if (isStored) await this.succeed(artifact, plan.platform);
     });
   }
 
@@ -218,11 +218,11 @@ export class ImageJob {
     return names;
   }
 
-  private async succeed(artifact: Descriptor): Promise<void> {
+  private async succeed(artifact: Descriptor, platform: Platform): Promise<void> {
     const { records, webhook } = this.services;
     const { tags, time, layers = [] } = this;
     const isNew = (await records.read('expanded', this.name)) === undefined;
-    await records.write('expanded', this.name, { tags, time, layers, artifact });
+    await records.write('expanded', this.name, { tags, time, layers, platform, artifact });
     this.reason = undefined;
     if (!isNew) return;
     this.services.results.expanded += 1;
@@ -269,11 +269,12 @@ function settledStatus({ digest, diffID, total, bytes, reason }: RecordedLayer):
 /** What a record says of an image that is not in work. */
 export function recordedStatus(kind: 'expanded' | 'failed', record: JobRecord): ImageExpansion {
   const layers = (record.layers ?? []).map(settledStatus);
-  const { reason, artifact } = record;
+  const { reason, platform, artifact } = record;
   return {
     state: kind,
     layers,
     ...(reason === undefined ? {} : { reason }),
+    ...(platform === undefined ? {} : { platform }),
     ...(artifact === undefined ? {} : { artifact }),
   };
 }

@@ -9,6 +9,7 @@ import {
   isLayerType,
   isManifestType,
   MAX_MANIFEST_BYTES,
+  type Platform,
   parseIndex,
   parseManifest,
 } from '../../oci/manifest.js';
@@ -27,6 +28,7 @@ export interface ImagePlan {
   descriptor: Descriptor;
   manifestBytes: Uint8Array;
   configBytes: Uint8Array;
+  platform: Platform;
   /** Lowest first. */
   layers: PlannedLayer[];
 }
@@ -74,7 +76,7 @@ export async function planImage(
   if (odd !== undefined)
     throw new OciError('UNSUPPORTED', `layer ${odd.digest} is not a tar but ${odd.mediaType}`);
   const configBytes = await readConfig(origin, repository, config, signal);
-  const { diffIDs } = parseImageConfig(configBytes, `config ${config.digest}`);
+  const { diffIDs, platform } = parseImageConfig(configBytes, `config ${config.digest}`);
   checkLayerCount(layers.length, diffIDs.length, `manifest ${digest}`);
   for (const layer of layers) {
     const size = await origin.blobSize(repository, layer, signal);
@@ -87,6 +89,7 @@ export async function planImage(
     descriptor: { mediaType, digest, size: bytes.length },
     manifestBytes: bytes,
     configBytes,
+    platform,
     layers: layers.map((blob, i) => ({ blob, diffID: diffIDs[i] as string })),
   };
 }

@@ -10,7 +10,7 @@
  */
 import { basename, join } from 'node:path';
 import { parseDigest } from '../../oci/digest.js';
-import type { Descriptor } from '../../oci/manifest.js';
+import type { Descriptor, Platform } from '../../oci/manifest.js';
 import { log } from '../../telemetry/logger.js';
 import { type DataDirectory, namesIn, readIfPresent } from '../data-directory.js';
 import { escapedName, repositoryOf } from './share-name.js';
@@ -39,6 +39,8 @@ export interface JobRecord {
   /** Why it has failed. */
   reason?: string;
   layers?: RecordedLayer[];
+  /** Of an image that is expanded; older records lack it. */
+  platform?: Platform;
   artifact?: Descriptor;
 }
 

@@ -3,6 +3,7 @@
  * is being expanded (409), or that it is not (404). What it answers is in docs/REGISTRY.md, "Mount API".
  */
 import type { FastifyReply, FastifyRequest } from 'fastify';
+import { parseTeleportArtifact } from '../../image/artifact.js';
 import { isDigest, parseDigest } from '../../oci/digest.js';
 import type { Descriptor } from '../../oci/manifest.js';
 import {
@@ -32,6 +33,10 @@ export interface MountOptions extends OfferOptions {
 const REGION = /^[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}$/;
 /** How often the scripts of Project Teleport ask, in seconds. */
 const RETRY_SECONDS = '2';
+/** Of all documents together; what does not fit is asked for by itself. Clients take answers of 1 MiB, in base64 as well. */
+const MAX_INLINE_BYTES = 576 << 10;
+/** What an answer says of a layer takes less. */
+const LAYER_BYTES = 1 << 10;
 
 interface Document {
   mediaType: string;
@@ -82,18 +87,78 @@ async function describe(
     throw expanding(now?.layers ?? []);
   }
   const described = { ...asked, repository: name, user: principal.user };
-  const profile = await options.profiles.find(repository, digest);
-  const offer = await offeredTransports(context, options, request, described, status.state === 'expanded');
+  const named = asked.documents ? status.artifact : undefined;
+  const [profile, read, offer] = await Promise.all([
+    profileOf(options.profiles, repository, digest, status),
+    named && origin.readManifest(name, named.digest),
+    offeredTransports(context, options, request, described, status.state === 'expanded'),
+  ]);
+  const artifact = named && read && { digest: named.digest, bytes: read.bytes };
   return {
     manifest,
     ...(status.artifact === undefined ? {} : { artifact: status.artifact }),
-    ...(profile === undefined ? {} : { profile }),
+    ...profile,
     ...(context.region === undefined ? {} : { region: context.region }),
     sameRegion: offer.sameRegion,
     transports: offer.transports,
     ...reasonOf(status, offer.reasons),
     layers: layersOf(document, status, offer.linkTo),
+    ...(asked.documents && {
+      documents: await documentsOf(repository, { digest, bytes: document.bytes }, artifact),
+    }),
   };
+}
+
+/** The startup profile of an image, or else that of an earlier version of it. */
+async function profileOf(
+  profiles: PublishedProfiles,
+  repository: Repository,
+  digest: string,
+  { state, platform }: ImageExpansion,
+): Promise<{ profile?: Descriptor; earlierProfile?: Descriptor }> {
+  const profile = await profiles.find(repository, digest);
+  if (profile !== undefined) return { profile };
+  if (state !== 'expanded') return {};
+  const earlierProfile = await profiles.findEarlier(repository, digest, platform);
+  return earlierProfile === undefined ? {} : { earlierProfile };
+}
+
+interface SmallDocument {
+  digest: string;
+  bytes: Uint8Array;
+}
+
+/** What every host asks for next, as far as it is small and kept here. */
+async function documentsOf(
+  repository: Repository,
+  image: SmallDocument,
+  artifact: SmallDocument | undefined,
+): Promise<{ digest: string; content: string }[]> {
+  const { config, layers } = parseManifest(image.bytes);
+  const found: SmallDocument[] = [];
+  let left = MAX_INLINE_BYTES - layers.length * LAYER_BYTES;
+  const add = (one: SmallDocument) => {
+    if (one.bytes.length > left) return;
+    left -= one.bytes.length;
+    found.push(one);
+  };
+  add(image);
+  if (artifact !== undefined) {
+    add(artifact);
+    const {
+      imageIndex,
+      packedIndex = imageIndex,
+      digestSet,
+      digests,
+    } = parseTeleportArtifact(artifact.bytes);
+    const [first, second] = digests;
+    const blockDigests = second === undefined ? first?.descriptor : digestSet;
+    for (const { digest, size } of [config, blockDigests ?? [], packedIndex].flat()) {
+      const bytes = size <= left ? await repository.blob(digest) : undefined;
+      if (bytes !== undefined) add({ digest, bytes });
+    }
+  }
+  return found.map(({ digest, bytes }) => ({ digest, content: Buffer.from(bytes).toString('base64') }));
 }
 
 /** Throws ApiError UNSUPPORTED, 404. */
@@ -111,11 +176,20 @@ function requestOf(request: FastifyRequest): MountRequest {
     throw new ApiError('UNSUPPORTED', { status: 400, message: 'the region is malformed' });
   }
   const kinds = parameter(request, 'transports')?.split(',', 16);
-  const links = parameter(request, 'links');
-  if (links !== undefined && links !== 'true' && links !== 'false') {
-    throw new ApiError('UNSUPPORTED', { status: 400, message: 'links is true or false' });
+  return {
+    region,
+    kinds: kinds ?? ['smb', 'https', 'blob'],
+    links: isWanted(request, 'links'),
+    documents: isWanted(request, 'documents'),
+  };
+}
+
+function isWanted(request: FastifyRequest, name: string): boolean {
+  const value = parameter(request, name);
+  if (value !== undefined && value !== 'true' && value !== 'false') {
+    throw new ApiError('UNSUPPORTED', { status: 400, message: `${name} is true or false` });
   }
-  return { region, kinds: kinds ?? ['smb', 'https', 'blob'], links: links === 'true' };
+  return value === 'true';
 }
 
 function expanding(layers: readonly LayerStatus[]): ApiError {

@@ -30,6 +30,8 @@ export interface PushOptions {
   layerType?: string;
   /** A layer that is not pushed. */
   withheld?: TestLayer;
+  /** Default linux/amd64. */
+  platform?: { os?: string; architecture?: string };
 }
 
 /** Gives the digest of the manifest. */
@@ -38,12 +40,13 @@ export async function pushImage(
   repository: string,
   reference: string,
   layers: readonly TestLayer[],
-  { fields = {}, layerType = MEDIA_TYPE.layerGzip, withheld }: PushOptions = {},
+  { fields = {}, layerType = MEDIA_TYPE.layerGzip, withheld, platform }: PushOptions = {},
 ): Promise<string> {
   const config = Buffer.from(
     JSON.stringify({
       os: 'linux',
       architecture: 'amd64',
+      ...platform,
       rootfs: { type: 'layers', diff_ids: layers.map(({ diffID }) => diffID) },
     }),
   );
