@@ -17,6 +17,7 @@ import { digestOf, isDigest, parseDigest } from '../oci/digest.js';
 import type { Descriptor } from '../oci/manifest.js';
 import type { RemoteBlob } from '../oci/remote-blob.js';
 import type { Repository } from '../oci/repository.js';
+import type { LayerTrees } from './host-artifact.js';
 import type { HostLayer, HostLayers } from './host-layers.js';
 
 /** What the end of the blob is fetched in at first: footer and table of a small layer. */
@@ -28,7 +29,7 @@ export function claimsToc({ annotations }: Descriptor): boolean {
 }
 
 /**
- * Throws LayerError, TarError and ErofsError for a table of contents that cannot be used, and what the repository
+ * `trees` gets the tree of a layer that was not known yet. Throws LayerError, TarError and ErofsError for a table of contents that cannot be used, and what the repository
  * throws.
  */
 export async function openEstargzLayer(
@@ -36,6 +37,7 @@ export async function openEstargzLayer(
   { blobs }: BlockCache,
   repository: Repository,
   { diffID, blob }: { diffID: string; blob: Descriptor },
+  trees: LayerTrees,
   signal: AbortSignal | undefined,
 ): Promise<HostLayer> {
   const digest = blob.annotations?.[TOC_ANNOTATION] ?? '';
@@ -48,12 +50,14 @@ export async function openEstargzLayer(
     const { offset, compressed } = await fetchToc(repository.blob(blob, 'layer'), signal);
     const entries = await readToc(compressed, digest);
     const layer = await layOutEstargz(entries, { diffID, size: blob.size, tocOffset: offset });
+    trees.set(diffID, { diffID, root: layer.root, blocks: layer.blocks });
     return {
       diffID,
       blob,
       digests: await blobs.keep(BLOCK_DIGESTS_TYPE, layer.digests.encode()),
       recipe: await blobs.keep(LAYER_RECIPE_TYPE, layer.recipe),
       checkpoints: await blobs.keep(CHUNK_MAP_TYPE, layer.chunkMap),
+      front: layer.front,
     };
   });
 }

@@ -26,6 +26,8 @@ export interface HostLayer {
   recipe: Descriptor;
   /** Or a chunk map, of a layer that is read by its table of contents. */
   checkpoints: Descriptor;
+  /** Of a layer that is read by its table of contents: bytes of the VHD that a container is to want first. */
+  front?: number;
 }
 
 export interface HostProgress {
@@ -138,7 +140,8 @@ export class HostLayers {
       for (const document of [digests, recipe, checkpoints]) {
         if ((await this.#cache.blobs.read(document, 'layer document')) === undefined) return undefined;
       }
-      return { diffID, blob, digests, recipe, checkpoints };
+      const front = json.has('front') ? { front: json.size('front') } : {};
+      return { diffID, blob, digests, recipe, checkpoints, ...front };
     } catch {
       return undefined;
     }

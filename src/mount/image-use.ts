@@ -22,16 +22,17 @@ export async function useImage<T extends { ended: Promise<unknown> }>(
   mount: (leases: readonly LayerLease[], indexPath: string) => Promise<T>,
 ): Promise<T> {
   const leases: LayerLease[] = [];
-  const unused = await cache.images.begin(image);
+  const beginning = cache.images.begin(image);
   let index: FileHandle | undefined;
   try {
     for (const { digests } of image.devices) leases.push(await cache.openLayer(digests, sources));
+    const unused = await beginning;
     index = await openIndex(image);
     const mounted = await mount(leases, `/proc/self/fd/${index.fd}`);
     void mounted.ended.then(unused);
     return mounted;
   } catch (error) {
-    unused();
+    (await beginning)();
     await Promise.all(leases.map((lease) => lease.close()));
     throw error;
   } finally {

@@ -2,6 +2,7 @@
  * The share of a registry that is still expanding the image: the registry is asked again when somebody wants a block,
  * and once it is done, reads go there like those of any share. Until then others serve.
  */
+import type { ByteRange } from '../byte-range.js';
 import type { TransportKind } from '../source/mount-description.js';
 import type { RegistryImage } from '../source/registry-image.js';
 import { type LayerHandle, type Source, SourceError, type SourceKind } from '../source/source.js';
@@ -36,8 +37,8 @@ export class LaterShare implements Source {
     return (await this.#share()).readFile(path, maxBytes, signal);
   }
 
-  async openLayer(diffID: string, signal?: AbortSignal): Promise<LayerHandle> {
-    return (await this.#share()).openLayer(diffID, signal);
+  async openLayer(diffID: string, signal?: AbortSignal, first?: ByteRange): Promise<LayerHandle> {
+    return (await this.#share()).openLayer(diffID, signal, first);
   }
 
   async close(): Promise<void> {

@@ -1,13 +1,14 @@
 /** Whether an image can be mounted at a path; a dead mount of ours that lies there is taken away. */
-import { access, constants, realpath, stat, statfs } from 'node:fs/promises';
+import { access, constants, readFile, realpath, stat, statfs } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { addon } from '../native/addon.js';
 import { type Logger, log } from '../telemetry/logger.js';
 import { MountError } from './mount-error.js';
-import { mountAt, ORCA_TYPE } from './mount-table.js';
+import { type MountEntry, mountAt, ORCA_TYPE } from './mount-table.js';
 
 /** umount2(2) */
+export const MNT_FORCE = 1;
 export const MNT_DETACH = 2;
 /** A live mount answers from memory; what takes longer than this is stuck. */
 const ANSWER_MS = 5000;
@@ -20,7 +21,7 @@ export async function prepareMountPoint(path: string, logger: Logger = log): Pro
   const place = await locate(path);
   for (;;) {
     const there = await mountAt(place);
-    if (there === undefined) break;
+    if (there === undefined || (await letsThrough(there))) break;
     if (there.type !== ORCA_TYPE) {
       throw new MountError(
         'BUSY',
@@ -41,6 +42,22 @@ export async function prepareMountPoint(path: string, logger: Logger = log): Pro
   }
   await checkFuse();
   return place;
+}
+
+/**
+ * Whether this process is to make the mount that an automount waits for. Everybody out of the process group of whoever
+ * set it up (systemd, which starts mount(8) in its own), such as the daemon, would wait for it there.
+ */
+export async function isAutomounting(place: string): Promise<boolean> {
+  const there = await mountAt(place);
+  return there !== undefined && (await letsThrough(there));
+}
+
+async function letsThrough({ type, options }: MountEntry): Promise<boolean> {
+  if (type !== 'autofs') return false;
+  // proc_pid_stat(5): pid (comm) state ppid pgrp
+  const [, , group] = (await readFile('/proc/self/stat', 'utf8')).replace(/^.*\) /s, '').split(' ');
+  return options.split(',').includes(`pgrp=${group}`);
 }
 
 /** Absolute, without symbolic links; the last part may be a dead mount, which cannot be looked into. */
@@ -93,7 +110,7 @@ async function checkFuse(): Promise<void> {
     const { code } = cause as NodeJS.ErrnoException;
     const remedy =
       code === 'EACCES' || code === 'EPERM'
-        ? 'may not be opened by this user'
+        ? 'may not be opened by this user: give it to all (chmod 666 /dev/fuse, as udev does), or run as root'
         : 'is missing: load the fuse module (modprobe fuse), or give the container the device (--device /dev/fuse)';
     throw new MountError('NO_FUSE', `/dev/fuse ${remedy}`, { cause });
   }

@@ -1,18 +1,24 @@
 /**
  * The startup profile of one mount. What earlier mounts of the image have left, here or published by other hosts, is
- * replayed: blocks are fetched ahead, names and pages walked through the mount. What this one is asked for is kept.
+ * replayed: blocks are fetched ahead, names and pages walked through the mount. Without any, what mounts of an earlier
+ * version have left, or else blocks are fetched that the image itself says come first. What this one is asked for is kept.
  */
 import type { BlockCache, LayerLease } from '../cache/block-cache.js';
 import { ProfileRecorder } from '../cache/profile-recorder.js';
-import { prefetchProfile } from '../cache/profile-store.js';
-import { MAX_PROFILE_BYTES, StartupProfile } from '../cache/startup-profile.js';
+import type { StartupProfile } from '../cache/startup-profile.js';
 import type { Session } from '../native/addon.js';
 import type { RemoteImage } from '../source/remote-image.js';
 import { type Logger, log } from '../telemetry/logger.js';
+import { findEarlierProfile, inheritedProfile } from './earlier-profile.js';
 import type { ProfileUse } from './profile-use.js';
+import { fetchStartup, publishedProfile } from './startup-fetch.js';
+import { withResolvers } from './with-resolvers.js';
 
-/** Of the cache's limit, what a profile may fetch ahead: anybody may have written it. */
-const CACHE_SHARE = 0.25;
+/**
+ * Whoever asked for the mount is told of it before the replay begins: what arrives keeps the event loop busy.
+ * Milliseconds; measured: docs/BENCHMARKS.md, "When a replay begins".
+ */
+const REPLAY_AFTER_MS = 8;
 /** A mount that ends does not wait longer for its registry. */
 const PUBLISH_MS = 5000;
 
@@ -23,7 +29,11 @@ export interface MountProfileOptions {
   leases: readonly LayerLease[];
   mountpoint: string;
   preload: boolean;
+  /** What earlier mounts of this host have left. */
+  known: Promise<StartupProfile | undefined> | undefined;
   use: Exclude<ProfileUse, 'off'>;
+  /** Milliseconds until the replay. */
+  after: number | undefined;
   /** Ends the replay. */
   signal: AbortSignal;
   logger: Logger | undefined;
@@ -33,16 +43,22 @@ export class MountProfile {
   readonly #options: MountProfileOptions;
   readonly #recorder: ProfileRecorder;
   readonly #log: Logger;
+  /** diffIDs of its devices. */
+  readonly #layers: readonly string[];
+  readonly #begun = withResolvers<void>();
   #preloaded: StartupProfile | undefined;
+  #ended: Promise<void> | undefined;
 
   constructor(options: MountProfileOptions) {
     this.#options = options;
     this.#log = options.logger ?? log;
     const { cache, image, session, leases, use } = options;
+    this.#layers = leases.map(({ layer }) => layer.digests.diffID);
+    setTimeout(() => this.replay(), options.after ?? REPLAY_AFTER_MS).unref();
     void this.#replay();
     this.#recorder = new ProfileRecorder(cache.profiles, {
       manifestDigest: image.manifestDigest,
-      layers: leases.map(({ layer }) => layer.digests.diffID),
+      layers: this.#layers,
       touched: () => session.touched(),
       accesses: () => session.accesses(),
       preloaded: () => this.#preloaded,
@@ -50,44 +66,51 @@ export class MountProfile {
     });
   }
 
+  /** Now, if it has not begun. */
+  replay(): void {
+    this.#begun.resolve();
+  }
+
   /** Keeps it as it is by now: for a process that is about to leave its mounts to another. */
   save(): Promise<void> {
     return this.#recorder.save();
   }
 
+  /** Records nothing more. Resolves when all is kept; it is published meanwhile. */
+  endRecording(): Promise<void> {
+    void this.end();
+    return this.#recorder.save();
+  }
+
   end(): Promise<void> {
-    return this.#recorder.end();
+    this.#ended ??= this.#recorder.end();
+    return this.#ended;
   }
 
   async #replay(): Promise<void> {
-    const { cache, session, leases, mountpoint, preload, signal } = this.#options;
-    const known = ((await this.#kept()) ?? (await this.#published()))?.usual();
-    if (known === undefined || signal.aborted) return;
-    const budget = cache.eviction.limit * CACHE_SHARE;
-    const prefetched = prefetchProfile(cache.scheduler, leases, known, { budget, signal });
-    if (preload) {
-      this.#preloaded = known;
-      session.preload(mountpoint, known.steps);
+    const { session, mountpoint, preload, signal } = this.#options;
+    const own = (await this.#options.known) ?? (await publishedProfile(this.#options, this.#log));
+    const profile = own?.usual() ?? (await this.#inherited());
+    await this.#begun.promise;
+    if (signal.aborted) return;
+    const fetched = fetchStartup(this.#options, profile);
+    if (preload && profile !== undefined) {
+      this.#preloaded = profile;
+      session.preload(mountpoint, profile.steps);
     }
-    await prefetched;
-  }
-
-  #kept(): Promise<StartupProfile | undefined> {
-    const { cache, image } = this.#options;
-    return cache.profiles.read(image.manifestDigest);
+    await fetched;
   }
 
   /** A profile that cannot be had or used is none. */
-  async #published(): Promise<StartupProfile | undefined> {
-    const { cache, image, signal } = this.#options;
+  async #inherited(): Promise<StartupProfile | undefined> {
+    const { cache, image, session, signal } = this.#options;
     try {
-      const encoded = await image.publishedProfile?.(MAX_PROFILE_BYTES, signal);
-      if (encoded === undefined) return undefined;
-      const profile = StartupProfile.decode(encoded);
-      void cache.profiles.write(image.manifestDigest, encoded);
-      return profile;
+      const earlier = await findEarlierProfile(cache, image, signal);
+      return earlier && (await inheritedProfile(earlier.profile, session, this.#layers));
     } catch (error) {
-      this.#log.debug(`the startup profile of ${image.name} is not used: ${(error as Error).message}`);
+      this.#log.debug(
+        `no startup profile of an earlier version of ${image.name} is used: ${(error as Error).message}`,
+      );
       return undefined;
     }
   }

@@ -7,8 +7,10 @@ export interface MountEntry {
   mountPoint: string;
   /** `ext4`, `fuse.orca`, … */
   type: string;
-  /** What the mounter called it: a device, `orca:NAME`, … */
+  /** What the mounter called it: a device, the name of an image, … */
   source: string;
+  /** Of the file system, as its type has them. */
+  options: string;
 }
 
 /** The file system type of every mount that Orca makes. */
@@ -30,9 +32,10 @@ export function parseMountTable(text: string): MountEntry[] {
     // ID, parent, major:minor, root, mount point, options, optional fields, "-", type, source, super options.
     const fields = line.split(' ');
     const dash = fields.indexOf('-', 6);
-    const [device, mountPoint, type, source] = [fields[2], fields[4], fields[dash + 1], fields[dash + 2]];
+    const [device, mountPoint] = [fields[2], fields[4]];
+    const [type, source = '', options = ''] = fields.slice(dash + 1);
     if (dash < 0 || device === undefined || mountPoint === undefined || type === undefined) continue;
-    entries.push({ device, mountPoint: unescape(mountPoint), type, source: unescape(source ?? '') });
+    entries.push({ device, mountPoint: unescape(mountPoint), type, source: unescape(source), options });
   }
   return entries;
 }

@@ -9,6 +9,7 @@ import { statfs } from 'node:fs/promises';
 import { fetchInBackground } from '../cache/background-fetch.js';
 import type { BlockCache, LayerLease } from '../cache/block-cache.js';
 import type { CachedLayer } from '../cache/cached-layer.js';
+import type { StartupProfile } from '../cache/startup-profile.js';
 import { addon, type FileRead, type Session, type SessionStats, type Touch } from '../native/addon.js';
 import type { RemoteImage } from '../source/remote-image.js';
 import type { Source, SourceKind } from '../source/source.js';
@@ -16,12 +17,13 @@ import type { Histogram } from '../telemetry/histogram.js';
 import type { Logger } from '../telemetry/logger.js';
 import { useImage } from './image-use.js';
 import { MountError } from './mount-error.js';
-import { isDead, locate, MNT_DETACH, prepareMountPoint } from './mount-point.js';
+import { isDead, locate, MNT_DETACH, MNT_FORCE, prepareMountPoint } from './mount-point.js';
 import { MountProfile } from './mount-profile.js';
 import { mountAt, ORCA_TYPE } from './mount-table.js';
 import type { ProfileUse } from './profile-use.js';
 import { raiseReadAhead } from './read-ahead.js';
 import { sessionTuning } from './session-tuning.js';
+import { withResolvers } from './with-resolvers.js';
 
 /** KiB; more than 1 MiB is no faster. */
 const READ_AHEAD = 1024;
@@ -32,12 +34,14 @@ export interface MountSettings {
   preload?: boolean | undefined;
   /** What becomes of startup profiles; default keep. */
   profiles?: ProfileUse | undefined;
+  /** Milliseconds after which a startup profile is replayed, unless `replay` is called before. */
+  replayAfter?: number | undefined;
   /** Fetch the rest of the image when the host is idle, at most so many bytes per second; default: never. */
   background?: number | undefined;
 }
 
-export function settingsOf({ preload, profiles, background }: MountSettings): MountSettings {
-  return { preload, profiles, background };
+export function settingsOf({ preload, profiles, replayAfter, background }: MountSettings): MountSettings {
+  return { preload, profiles, replayAfter, background };
 }
 
 export interface MountOptions extends MountSettings {
@@ -56,6 +60,8 @@ export interface MountOptions extends MountSettings {
 interface SessionMountOptions extends MountOptions {
   /** Of the image index; need not last. */
   indexPath: string;
+  /** What the cache has of the image. */
+  knownProfile?: Promise<StartupProfile | undefined> | undefined;
 }
 
 export interface LayerSourceStats {
@@ -101,8 +107,12 @@ export interface MountStats {
  * then nothing is left mounted.
  */
 export async function mountImage(options: MountOptions): Promise<Mount> {
-  const place = await prepareMountPoint(options.mountpoint, options.logger);
-  return useImage(options, (leases, indexPath) => Mount.start(place, leases, { ...options, indexPath }));
+  const { cache, image, profiles, mountpoint, logger } = options;
+  const knownProfile = profiles === 'off' ? undefined : cache.profiles.read(image.manifestDigest);
+  const place = await prepareMountPoint(mountpoint, logger);
+  return useImage(options, (leases, indexPath) =>
+    Mount.start(place, leases, { ...options, indexPath, knownProfile }),
+  );
 }
 
 /**
@@ -148,23 +158,33 @@ export class Mount {
     const { promise, resolve } = withResolvers<MountEnd>();
     this.mountpoint = place;
     this.#leases = leases;
+    const { foresee = true, ...tuning } = sessionTuning(process.env);
     this.#session = new addon.Session({
       fd,
       indexPath: options.indexPath,
       blockFiles: leases.map(({ layer }) => layer.blockFile),
       adopt,
-      ...sessionTuning(process.env),
-      onMiss: (device, firstBlock, count) => {
+      ...tuning,
+      onMiss: (device, firstBlock, count, end) => {
         const lease = leases[device];
-        if (lease !== undefined) scheduler.demand(lease.layer, firstBlock, count);
+        if (lease !== undefined) scheduler.demand(lease.layer, firstBlock, count, end || undefined);
       },
+      ...(foresee && {
+        onLikely: (device, firstBlock, count) => {
+          const lease = leases[device];
+          if (lease === undefined) return;
+          void scheduler.prefetch(lease.layer, firstBlock, count, { priority: 'read-ahead' });
+        },
+      }),
       onEnd: (reason, message) => resolve({ reason, message }),
     });
-    const { profiles = 'keep', preload = true, cache, image, logger } = options;
+    const { profiles = 'keep', preload = true, cache, image, logger, knownProfile } = options;
     if (profiles !== 'off' && !adopt) {
       this.#profile = new MountProfile({
         ...{ cache, image, session: this.#session, leases, mountpoint: place, preload, logger },
         use: profiles,
+        known: knownProfile,
+        after: options.replayAfter,
         signal: this.#ending.signal,
       });
     }
@@ -181,9 +201,19 @@ export class Mount {
     });
   }
 
+  /** Whatever was to be done first is done: the startup profile is replayed now. */
+  replay(): void {
+    this.#profile?.replay();
+  }
+
   /** Keeps the startup profile as it is by now: for a process that is about to leave its mounts to another. */
   async saveProfile(): Promise<void> {
     await this.#profile?.save();
+  }
+
+  /** What is read from now on is of no start. Resolves when the startup profile is kept, before it is published. */
+  async endProfile(): Promise<void> {
+    await this.#profile?.endRecording();
   }
 
   /** Mounts at a prepared mount point. When it throws, the leases are the caller's again. */
@@ -192,13 +222,15 @@ export class Mount {
     leases: readonly LayerLease[],
     options: SessionMountOptions,
   ): Promise<Mount> {
-    const fd = mountFuse(place, `orca:${options.image.name}`);
+    const fd = mountFuse(place, options.image.name);
     let mount: Mount | undefined;
     try {
       options.onDescriptor?.(fd);
       mount = new Mount(place, fd, leases, options);
+      const raised = mount.#raiseReadAhead(options.readAhead);
       await mount.#answer();
-      mount.#readAhead = await raiseReadAhead(place, options.readAhead ?? READ_AHEAD);
+      // It looks at the mount, which could not be unmounted meanwhile.
+      await raised;
       return mount;
     } catch (cause) {
       try {
@@ -219,12 +251,7 @@ export class Mount {
   static adopt(fd: number, leases: readonly LayerLease[], options: SessionMountOptions): Mount {
     const mount = new Mount(options.mountpoint, fd, leases, options, true);
     // It has what its first server gave it; what counts is to know the number.
-    raiseReadAhead(mount.mountpoint, options.readAhead ?? READ_AHEAD).then(
-      (readAhead) => {
-        mount.#readAhead = readAhead;
-      },
-      () => undefined,
-    );
+    void mount.#raiseReadAhead(options.readAhead);
     return mount;
   }
 
@@ -298,6 +325,11 @@ export class Mount {
     await this.ended;
   }
 
+  /** Never rejects: the mount works without. */
+  async #raiseReadAhead(kib = READ_AHEAD): Promise<void> {
+    this.#readAhead = await raiseReadAhead(this.mountpoint, kib).catch(() => undefined);
+  }
+
   /** A first answer from the session's threads; statfs(2) does not run on the event loop. */
   async #answer(): Promise<void> {
     await Promise.race([
@@ -309,8 +341,14 @@ export class Mount {
   }
 }
 
-/** Unmounts what a process of this host, alive or dead, has mounted. Throws MountError NOT_MOUNTED or BUSY. */
-export async function unmountImage(path: string, options: { lazy?: boolean } = {}): Promise<void> {
+/**
+ * Unmounts what a process of this host, alive or dead, has mounted; with `force` although it is in use, and its users
+ * get errors. Throws MountError NOT_MOUNTED or BUSY.
+ */
+export async function unmountImage(
+  path: string,
+  options: { lazy?: boolean; force?: boolean } = {},
+): Promise<void> {
   const place = await locate(path);
   const there = await mountAt(place);
   if (there?.type !== ORCA_TYPE) {
@@ -319,18 +357,20 @@ export async function unmountImage(path: string, options: { lazy?: boolean } = {
       `${place} is not a mount of Orca (see grep ${ORCA_TYPE} /proc/mounts)`,
     );
   }
-  detach(place, options.lazy === true || (await isDead(place)));
+  detach(place, options.lazy === true || (await isDead(place)), options.force);
 }
 
-function detach(place: string, lazy: boolean): void {
+/** Takes a mount out of the file tree; one that has gone is no error. Throws MountError BUSY or FAILED. */
+export function detach(place: string, lazy: boolean, force = false): void {
   try {
-    addon.umount(place, lazy ? MNT_DETACH : 0);
+    // Of a FUSE mount, MNT_FORCE ends the connection.
+    addon.umount(place, force ? MNT_FORCE | MNT_DETACH : lazy ? MNT_DETACH : 0);
   } catch (cause) {
     const { code, message } = cause as NodeJS.ErrnoException;
     if (code === 'EBUSY') {
       throw new MountError(
         'BUSY',
-        `${place} is in use: end what uses it (fuser -vm ${place} lists it), or unmount lazily`,
+        `${place} is in use: end what uses it (fuser -vm ${place} lists it), or give --force`,
         { cause },
       );
     }
@@ -355,12 +395,4 @@ function mountFuse(place: string, source: string): number {
     }
     throw new MountError('FAILED', `${place} cannot be mounted: ${message}`, { cause });
   }
-}
-
-function withResolvers<T>(): { promise: Promise<T>; resolve: (value: T) => void } {
-  let resolve: (value: T) => void = () => undefined;
-  const promise = new Promise<T>((r) => {
-    resolve = r;
-  });
-  return { promise, resolve };
 }

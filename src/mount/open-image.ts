@@ -5,7 +5,8 @@
 import type { BlockCache } from '../cache/block-cache.js';
 import type { Platform } from '../oci/manifest.js';
 import { familiarReference, parseReference, withDefaultTag } from '../oci/reference.js';
-import type { RegistryClientOptions } from '../oci/registry-client.js';
+import type { RegistryClient, RegistryClientOptions } from '../oci/registry-client.js';
+import type { ImagesInUse } from '../source/image-assembly.js';
 import type { LayerProgress, TransportKind } from '../source/mount-description.js';
 import { openSource } from '../source/open-source.js';
 import type {
@@ -58,12 +59,22 @@ export interface OpenOptions {
   onlyExpanded?: boolean;
   /** Where the source of a store comes from; by default it is opened for this image alone. */
   openStore?: (request: ImageRequest & { store: string }) => Promise<StoreLease>;
+  /** Where the client of a registry comes from; by default it is made for this image alone. */
+  openClient?: (options: RegistryClientOptions) => Promise<ClientLease> | ClientLease;
   /** Where credentials and proxies of registries are found; default that of this process. */
   env?: NodeJS.ProcessEnv;
+  /** Images that are mounted in this process with the same cache. */
+  inUse?: ImagesInUse;
 }
 
 export interface StoreLease {
   source: Source;
+  /** Whoever has it as well may still use it. */
+  close(): Promise<void>;
+}
+
+export interface ClientLease {
+  client: RegistryClient;
   /** Whoever has it as well may still use it. */
   close(): Promise<void>;
 }
@@ -76,6 +87,8 @@ export interface OpenedImage {
   passedOver: PassedOver[];
   /** `served by LOCATION (KIND, because …; not by KIND, because …)` */
   served: string;
+  /** Bytes of the layer VHDs that this host has expanded itself. */
+  expandedHere?: number;
   /** Closes the sources and whatever they need. */
   close(): Promise<void>;
 }
@@ -111,11 +124,11 @@ async function openFromStore(
   request: ImageRequest & { store: string },
   cacheDir: string,
   signal: AbortSignal | undefined,
-  { logger, openStore = (own) => openOwnStore(own, logger) }: OpenOptions,
+  { logger, openStore = (own) => openOwnStore(own, logger), inUse }: OpenOptions,
 ): Promise<OpenedImage> {
   const lease = await openStore(request);
   try {
-    const image = await loadImage(lease.source, request.image, cacheDir, signal);
+    const image = await loadImage(lease.source, request.image, cacheDir, signal, inUse);
     return { ...storeSources(lease), image };
   } catch (error) {
     await lease.close();
@@ -143,16 +156,14 @@ async function openFromRegistry(
   request: ImageRequest,
   cache: BlockCache,
   signal: AbortSignal | undefined,
-  { logger, onExpanding, onlyExpanded = false, env }: OpenOptions,
+  { logger, onExpanding, onlyExpanded = false, env, openClient = openOwnClient, inUse }: OpenOptions,
 ): Promise<OpenedImage> {
   const reference = parseReference(request.image);
-  const [{ RegistryClient }, { openRegistryImage }] = await Promise.all([
-    import('../oci/registry-client.js'),
-    import('../source/registry-image.js'),
-  ]);
   const mayBlob = request.transports?.includes('blob') ?? true;
-  const client = new RegistryClient({ ...request.registry, ...(logger && { logger }), ...(env && { env }) });
+  const lease = await openClient({ ...request.registry, ...(logger && { logger }), ...(env && { env }) });
+  const { client } = lease;
   try {
+    const { openRegistryImage } = await import('../source/registry-image.js');
     const query: RegistryImageOptions = {
       client,
       reference,
@@ -163,6 +174,7 @@ async function openFromRegistry(
       ...(request.pull === undefined ? {} : { pull: request.pull }),
       ...(logger === undefined ? {} : { logger }),
       ...(signal === undefined ? {} : { signal }),
+      ...(inUse === undefined ? {} : { inUse }),
     };
     const ask = () => openRegistryImage(query);
     const found = await awaitExpansion(ask, {
@@ -174,7 +186,7 @@ async function openFromRegistry(
       ...opened,
       close: async () => {
         await opened.close();
-        await client.close();
+        await lease.close();
       },
     });
     if (found.state === 'ready') return closing(readyImage(found, request));
@@ -189,9 +201,15 @@ async function openFromRegistry(
     });
     return closing('state' in first ? readyImage(first, request) : first);
   } catch (error) {
-    await client.close();
+    await lease.close();
     throw error;
   }
+}
+
+async function openOwnClient(options: RegistryClientOptions): Promise<ClientLease> {
+  const { RegistryClient } = await import('../oci/registry-client.js');
+  const client = new RegistryClient(options);
+  return { client, close: () => client.close() };
 }
 
 /** The host does what the registry has not done. */

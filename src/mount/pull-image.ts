@@ -1,5 +1,6 @@
 /** Fetching what a mount needs to know of an image, without mounting it. */
 import { BlockCache } from '../cache/block-cache.js';
+import { counted } from '../counted.js';
 import { log } from '../telemetry/logger.js';
 import { type ImageRequest, openImage } from './open-image.js';
 
@@ -14,7 +15,7 @@ export async function pullImage(
   try {
     const opened = await openImage(request, cache, signal);
     const { name, manifestDigest, devices } = opened.image;
-    log.info(`${name} has ${devices.length} layers and can be ${opened.served}`);
+    log.info(`${name} has ${counted(devices.length, 'layer')} and can be ${opened.served}`);
     await opened.close();
     return manifestDigest;
   } finally {

@@ -4,13 +4,10 @@
  * same layers.
  */
 import type { BlockCache } from '../cache/block-cache.js';
-import { BLOCK_SIZE } from '../erofs/tree.js';
 import { OrcaError } from '../errors.js';
-import { CHUNK_MAP_TYPE, encodeTeleportArtifact, IMAGE_INDEX_TYPE } from '../image/artifact.js';
-import { mergeImageIndex } from '../image/image-index.js';
-import { LayerRecipe } from '../layer/recipe.js';
+import { CHUNK_MAP_TYPE } from '../image/artifact.js';
 import { parseImageConfig } from '../oci/image-config.js';
-import { type Descriptor, MAX_MANIFEST_BYTES, MEDIA_TYPE, parseManifest } from '../oci/manifest.js';
+import { type Descriptor, MAX_MANIFEST_BYTES, parseManifest } from '../oci/manifest.js';
 import type { Repository } from '../oci/repository.js';
 import { BlobSource } from '../source/blob-source.js';
 import { assembleImage } from '../source/image-assembly.js';
@@ -18,6 +15,7 @@ import { type MountDescription, ownDescription } from '../source/mount-descripti
 import type { Source } from '../source/source.js';
 import { type Logger, log } from '../telemetry/logger.js';
 import { claimsToc, openEstargzLayer } from './estargz-layer.js';
+import { hostArtifact, type LayerTrees } from './host-artifact.js';
 import { type HostLayer, HostLayers, type HostProgress } from './host-layers.js';
 import { MountError } from './mount-error.js';
 import type { OpenedImage } from './open-image.js';
@@ -59,8 +57,9 @@ export async function openUnexpandedImage(request: UnexpandedImageRequest): Prom
     );
   }
   const blobs = new Map(diffIDs.map((diffID, index) => [diffID, layers[index] as Descriptor]));
-  const expanded = await expandAll(request, blobs);
-  const artifact = await buildArtifact(cache, manifest.descriptor, diffIDs, expanded);
+  const trees: LayerTrees = new Map();
+  const expanded = await expandAll(request, blobs, trees);
+  const artifact = await hostArtifact(cache, manifest.descriptor, diffIDs, expanded, trees);
   const image = await assembleImage({
     name,
     manifest: manifest.descriptor,
@@ -102,13 +101,20 @@ export async function openUnexpandedImage(request: UnexpandedImageRequest): Prom
   const close = async () => {
     await Promise.all(sources.map((each) => each.close()));
   };
-  return { image, sources, passedOver: [], served, close };
+  const isLazy = new Set(lazy.map(({ diffID }) => diffID));
+  const expandedHere = image.devices.reduce(
+    (sum, { diffID, size }) => sum + (isLazy.has(diffID) ? 0 : size),
+    0,
+  );
+  const fronts = lazy.flatMap(({ diffID, front = 0 }) => (front > 0 ? { diffID, bytes: front } : []));
+  return { image: { ...image, fronts }, sources, passedOver: [], served, expandedHere, close };
 }
 
 /** All at once: a host has more patience with its own processors than with a registry. */
 async function expandAll(
   request: UnexpandedImageRequest,
   blobs: ReadonlyMap<string, Descriptor>,
+  trees: LayerTrees,
 ): Promise<Map<string, HostLayer>> {
   const { cache, signal } = request;
   const host = await HostLayers.open(cache);
@@ -116,7 +122,7 @@ async function expandAll(
   const either = AbortSignal.any([stop.signal, ...(signal === undefined ? [] : [signal])]);
   const tasks = [...blobs].map(async ([diffID, blob]) => {
     try {
-      return [diffID, await openLayer(host, request, { diffID, blob }, either)] as const;
+      return [diffID, await openLayer(host, request, { diffID, blob }, trees, either)] as const;
     } catch (error) {
       stop.abort(error);
       throw error;
@@ -133,11 +139,12 @@ async function openLayer(
   host: HostLayers,
   { repository, cache, onProgress, logger = log }: UnexpandedImageRequest,
   layer: { diffID: string; blob: Descriptor },
+  trees: LayerTrees,
   signal: AbortSignal,
 ): Promise<HostLayer> {
   if (claimsToc(layer.blob)) {
     try {
-      return await openEstargzLayer(host, cache, repository, layer, signal);
+      return await openEstargzLayer(host, cache, repository, layer, trees, signal);
     } catch (error) {
       signal.throwIfAborted();
       // What the bytes are to blame for, or a registry that sends no ranges.
@@ -148,60 +155,4 @@ async function openLayer(
     }
   }
   return host.expand(repository, layer, signal, onProgress);
-}
-
-/** Merges the layers, whose metadata the recipes hold, and keeps all that a mount needs in the cache. */
-async function buildArtifact(
-  cache: BlockCache,
-  subject: Descriptor,
-  diffIDs: readonly string[],
-  expanded: ReadonlyMap<string, HostLayer>,
-): Promise<Descriptor> {
-  const payloads = new Map<string, LayerMetadata>();
-  for (const { diffID, recipe } of expanded.values()) {
-    const bytes = await cache.blobs.read(recipe, 'layer recipe');
-    if (bytes === undefined)
-      throw new MountError('INVALID_IMAGE', `layer ${diffID}: its recipe is gone; mount again`);
-    payloads.set(diffID, new LayerMetadata(LayerRecipe.decode(bytes)));
-  }
-  const { pieces, devices } = mergeImageIndex(
-    diffIDs.map((diffID) => {
-      const { recipe, readAt } = payloads.get(diffID) as LayerMetadata;
-      return { diffID, location: 'the block cache', open: (use) => use(readAt, recipe.size) };
-    }),
-  );
-  const imageIndex = await cache.blobs.keep(IMAGE_INDEX_TYPE, Buffer.concat(pieces));
-  const used = devices.map(({ diffID }) => expanded.get(diffID) as HostLayer);
-  const bytes = encodeTeleportArtifact({
-    subject,
-    imageIndex,
-    digests: used.map(({ diffID, digests }) => ({ diffID, descriptor: digests })),
-    recipes: used.map(({ diffID, recipe }) => ({ diffID, descriptor: recipe })),
-    checkpoints: [...new Map(used.map(({ blob, checkpoints }) => [blob.digest, checkpoints]))].map(
-      ([blob, descriptor]) => ({ blob, descriptor }),
-    ),
-  });
-  return cache.blobs.keep(MEDIA_TYPE.manifest, bytes);
-}
-
-/** Superblock, metadata and footer of a layer VHD; the data between is zero. */
-class LayerMetadata {
-  readonly #tail: Uint8Array;
-
-  constructor(readonly recipe: LayerRecipe) {
-    this.#tail = new Uint8Array(recipe.size - recipe.tail);
-    recipe.fillLiterals(recipe.tail, this.#tail);
-  }
-
-  readonly readAt = (offset: number, length: number): Uint8Array => {
-    const { recipe } = this;
-    if (offset >= recipe.tail)
-      return this.#tail.subarray(offset - recipe.tail, offset - recipe.tail + length);
-    const bytes = new Uint8Array(length);
-    const first = Math.max(0, Math.min(length, BLOCK_SIZE - offset));
-    if (first > 0) recipe.fillLiterals(offset, bytes.subarray(0, first));
-    const from = Math.min(length, recipe.tail - offset);
-    bytes.set(this.#tail.subarray(0, length - from), from);
-    return bytes;
-  };
 }

@@ -109,7 +109,7 @@ export class PreparedContainer {
     const claimed = await runDirectory.claim('containers', {
       name: options.name,
       ...(lock !== undefined && { lock }),
-      cleanUp: (path, id) => removeContainer(runc, runDirectory, path, id),
+      cleanUp: (path, id) => removeContainer(runDirectory, path, id, { runc }),
     });
     const container = new PreparedContainer(runc, claimed, runDirectory);
     try {
@@ -138,7 +138,8 @@ export class PreparedContainer {
 
   /** Kills what still runs, and removes everything. */
   async remove(): Promise<void> {
-    await removeContainer(this.runc, this.#runDirectory, this.directory, this.id, this.#image);
+    const { runc, directory, id } = this;
+    await removeContainer(this.#runDirectory, directory, id, { runc, image: this.#image });
     await this.#claimed.remove();
   }
 }
@@ -149,9 +150,8 @@ export async function removeDeadContainers(
   unmount: (directory: string) => Promise<void>,
 ): Promise<void> {
   const runDirectory = await RunDirectory.open(directory);
-  const runc = new Runc(await findRunc(), runDirectory.runcRoot);
   await runDirectory.sweep('containers', async (path, id) => {
-    await removeContainer(runc, runDirectory, path, id, { unmount: () => unmount(path) });
+    await removeContainer(runDirectory, path, id, { image: { unmount: () => unmount(path) } });
   });
 }
 
@@ -163,8 +163,7 @@ export async function removePreparedContainer(
 ): Promise<void> {
   const runDirectory = await RunDirectory.open(directory);
   const path = join(runDirectory.path, 'containers', id);
-  const runc = new Runc(await findRunc(), runDirectory.runcRoot);
-  await removeContainer(runc, runDirectory, path, id, { unmount: () => unmount(path) });
+  await removeContainer(runDirectory, path, id, { image: { unmount: () => unmount(path) } });
   await new ClaimedDirectory(id, path).remove();
 }
 
@@ -177,14 +176,18 @@ async function writeBundle(
   const { config } = mounts;
   const shortID = directory.id.slice(0, 12);
   const name = options.network === 'host' ? hostname() : shortID;
+  const [user, networkFiles] = await Promise.all([
+    findUser(mounts.image, options.user ?? config.user ?? ''),
+    writeNetworkFiles(directory.path, { network: options.network, hostname: name }),
+  ]);
   const spec = buildSpec({
     id: directory.id,
     config,
     options,
-    user: await findUser(mounts.image, options.user ?? config.user ?? ''),
+    user,
     hostname: name,
     rootfs: mounts.rootfs,
-    networkFiles: await writeNetworkFiles(directory.path, { network: options.network, hostname: name }),
+    networkFiles,
     hostEnvironment: caller.environment,
     openFiles: caller.openFiles,
     unifiedCgroups: existsSync('/sys/fs/cgroup/cgroup.controllers'),
@@ -200,21 +203,23 @@ async function writeBundle(
 }
 
 async function findUser(root: string, user: string): Promise<ProcessUser> {
-  const passwd = await readText(root, '/etc/passwd', MAX_USER_DATABASE_BYTES);
-  const group = await readText(root, '/etc/group', MAX_USER_DATABASE_BYTES);
+  // At once: both may have to come from afar.
+  const [passwd, group] = await Promise.all(
+    ['/etc/passwd', '/etc/group'].map((path) => readText(root, path, MAX_USER_DATABASE_BYTES)),
+  );
   return resolveUser(user, passwd ?? '', group ?? '');
 }
 
 /** Kills what still runs, unmounts what is mounted below `path`, and leaves plain files alone. */
 async function removeContainer(
-  runc: Runc,
   runDirectory: RunDirectory,
   path: string,
   id: string,
-  image?: Pick<MountedImage, 'unmount'>,
+  { runc, image }: { runc?: Runc; image?: Pick<MountedImage, 'unmount'> | undefined },
 ): Promise<void> {
-  // After an orderly exit runc has removed its state itself.
-  if (existsSync(join(runDirectory.runcRoot, id))) await runc.delete(id);
+  const { runcRoot } = runDirectory;
+  // After an orderly exit runc has removed its state itself, and need not be looked for.
+  if (existsSync(join(runcRoot, id))) await (runc ?? new Runc(await findRunc(), runcRoot)).delete(id);
   await unmountPoint(join(path, 'rootfs'));
   await image?.unmount();
   await unmountPoint(join(path, 'image'));

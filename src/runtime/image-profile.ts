@@ -1,7 +1,9 @@
 /** The startup profile of an image, as this host has it or as it was published, and its publication. */
 import { BlockCache } from '../cache/block-cache.js';
 import { MAX_PROFILE_BYTES, StartupProfile } from '../cache/startup-profile.js';
+import { findEarlierProfile } from '../mount/earlier-profile.js';
 import { type ImageRequest, openImage } from '../mount/open-image.js';
+import type { RemoteImage } from '../source/remote-image.js';
 import type { Source } from '../source/source.js';
 import { RuntimeError } from './runtime-error.js';
 
@@ -24,7 +26,7 @@ export async function readImageProfile(
     const kept = await cache.profiles.read(manifestDigest);
     if (kept !== undefined) return { image: name, manifestDigest, from: 'host', profile: kept };
     const published = await image.publishedProfile?.(MAX_PROFILE_BYTES, signal);
-    if (published === undefined) throw noProfile(name);
+    if (published === undefined) throw noProfile(name, await helpOf(cache, image, signal));
     return { image: name, manifestDigest, from: 'published', profile: StartupProfile.decode(published) };
   });
 }
@@ -85,9 +87,21 @@ function localDirectory([source]: readonly Source[]): string {
   );
 }
 
-function noProfile(name: string): RuntimeError {
+/** What the first start of an image without startup profile has instead. */
+async function helpOf(
+  cache: BlockCache,
+  image: RemoteImage,
+  signal: AbortSignal | undefined,
+): Promise<string> {
+  const earlier = await findEarlierProfile(cache, image, signal).catch(() => undefined);
+  if (earlier === undefined) return '';
+  const whose = earlier.name ?? 'an earlier version, which its registry has';
+  return `; that start is helped by the one of ${whose}`;
+}
+
+function noProfile(name: string, help = ''): RuntimeError {
   return new RuntimeError(
     'NO_PROFILE',
-    `there is no startup profile of ${name}: one is recorded when a container of it runs here`,
+    `there is no startup profile of ${name}: one is recorded when a container of it runs here${help}`,
   );
 }

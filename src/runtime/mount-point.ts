@@ -21,14 +21,17 @@ export function mountID(mountpoint: string): string {
   return `${name}-${createHash('sha256').update(mountpoint).digest('hex').slice(0, 16)}`;
 }
 
-/** Unmounts and waits until the process that served it has ended. Throws MountError, or RuntimeError TIMEOUT. */
-export async function unmount(path: string, runDirectory: string): Promise<void> {
+/**
+ * Unmounts and waits until the process that served it has ended; with `force` although it is in use, and its users get
+ * errors. Throws MountError, or RuntimeError TIMEOUT.
+ */
+export async function unmount(path: string, runDirectory: string, force = false): Promise<void> {
   const mountpoint = await locate(path);
   const lock = await open(join(runDirectory, 'mounts', mountID(mountpoint), 'lock'), 'r+').catch(
     () => undefined,
   );
   try {
-    await unmountImage(mountpoint);
+    await unmountImage(mountpoint, { force });
     if (lock !== undefined) await serverEnd(lock.fd, mountpoint);
   } catch (cause) {
     if ((cause as { code?: string }).code !== 'BUSY') throw cause;

@@ -7,7 +7,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { open, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type ImageMountRequest, mountRequested } from '../mount/image-mount.js';
-import { locate } from '../mount/mount-point.js';
+import { isAutomounting, locate } from '../mount/mount-point.js';
 import type { LogFormat, LogLevel } from '../telemetry/logger.js';
 import { configureLogging, log } from '../telemetry/logger.js';
 import { InterruptedError, Interruption } from './interruption.js';
@@ -78,7 +78,8 @@ export async function serveInBackground(request: MountRequest, options: Backgrou
   const child = spawn(
     process.execPath,
     [...process.execArgv, options.entry, 'serve-mount', request.image, mountpoint],
-    { detached: true, stdio: ['ignore', output.fd, output.fd, 'ipc'] },
+    // Out of the process group, an automount would hold it up.
+    { detached: !(await isAutomounting(mountpoint)), stdio: ['ignore', output.fd, output.fd, 'ipc'] },
   );
   await output.close();
   const interruption = new Interruption();

@@ -13,22 +13,22 @@ export async function writeNetworkFiles(
   directory: string,
   options: { network: Network; hostname: string },
 ): Promise<Record<string, string>> {
-  const hosts =
-    options.network === 'host'
-      ? await readHostFile('/etc/hosts', LOOPBACK_HOSTS)
-      : `${LOOPBACK_HOSTS}127.0.0.1\t${options.hostname}\n`;
   const contents = {
-    '/etc/resolv.conf': await readHostFile('/etc/resolv.conf', ''),
+    '/etc/resolv.conf': readHostFile('/etc/resolv.conf', ''),
     '/etc/hostname': `${options.hostname}\n`,
-    '/etc/hosts': hosts,
+    '/etc/hosts':
+      options.network === 'host'
+        ? readHostFile('/etc/hosts', LOOPBACK_HOSTS)
+        : `${LOOPBACK_HOSTS}127.0.0.1\t${options.hostname}\n`,
   };
-  const files: Record<string, string> = {};
-  for (const [destination, content] of Object.entries(contents)) {
-    const path = join(directory, destination.slice('/etc/'.length));
-    await writeFile(path, content, { mode: 0o644, flag: 'wx' });
-    files[destination] = path;
-  }
-  return files;
+  const files = await Promise.all(
+    Object.entries(contents).map(async ([destination, content]) => {
+      const path = join(directory, destination.slice('/etc/'.length));
+      await writeFile(path, await content, { mode: 0o644, flag: 'wx' });
+      return [destination, path] as const;
+    }),
+  );
+  return Object.fromEntries(files);
 }
 
 async function readHostFile(path: string, otherwise: string): Promise<string> {

@@ -22,7 +22,7 @@ export async function mountOverlay(directory: string, lower: string): Promise<st
     join(directory, 'work'),
     join(directory, 'rootfs'),
   ];
-  for (const path of [upper, work, rootfs]) await mkdir(path, { mode: 0o755 });
+  await Promise.all([upper, work, rootfs].map((path) => mkdir(path, { mode: 0o755 })));
   // The merged root has the attributes of the upper one.
   const root = await stat(lower);
   await chown(upper, root.uid, root.gid);

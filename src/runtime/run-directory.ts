@@ -4,6 +4,7 @@
  *   RUN/lock                    held while a directory is claimed or leftovers are looked for
  *   RUN/containers/ID/          bundle of one container; `lock` in it is held as long as its `orca run` lives
  *   RUN/mounts/ID/              state of one background mount; `lock` in it is held by the process that serves it
+ *   RUN/images/ID/              mount of an image that containers share, made and removed by the daemon
  *   RUN/launch/RANDOM           lock of a container in the making, held by the launcher that asks the daemon for it
  *   RUN/log/ID.log              what the process of a background mount logs
  *   RUN/runc/                   runc's own state (`runc --root`)
@@ -62,9 +63,8 @@ export class ClaimedDirectory {
 
   /** The lock goes last: a directory without one looks abandoned. */
   async #removeFiles(): Promise<void> {
-    for (const name of await readdir(this.path)) {
-      if (name !== LOCK) await rm(join(this.path, name), { recursive: true, force: true });
-    }
+    const names = (await readdir(this.path)).filter((name) => name !== LOCK);
+    await Promise.all(names.map((name) => rm(join(this.path, name), { recursive: true, force: true })));
     await rm(this.path, { recursive: true, force: true });
   }
 }
@@ -84,9 +84,9 @@ export class RunDirectory {
       throw new RuntimeError('RUN_DIRECTORY', `--run-dir ${path}: a path without : , and \\ is needed`);
     }
     try {
-      for (const folder of ['containers', 'mounts', 'launch', 'log', 'runc']) {
-        await mkdir(join(path, folder), { recursive: true, mode: 0o700 });
-      }
+      await mkdir(path, { recursive: true, mode: 0o700 });
+      const folders = ['containers', 'mounts', 'launch', 'log', 'runc'].map((name) => join(path, name));
+      await Promise.all(folders.map((folder) => mkdir(folder, { recursive: true, mode: 0o700 })));
     } catch (cause) {
       const reason = (cause as Error).message;
       throw new RuntimeError('RUN_DIRECTORY', `cannot make the run directory, give --run-dir: ${reason}`, {

@@ -4,18 +4,20 @@ import { once } from 'node:events';
 import { constants } from 'node:fs';
 import { access, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { signalStatus } from './interruption.js';
 import { RuntimeError } from './runtime-error.js';
 
+/** Looks for the first process of a container, as native/launcher/relay.cc has them. */
+const INIT_TRIES = 200;
+const INIT_PAUSE_MS = 10;
+
 /** The first `runc` on PATH. NO_RUNC when there is none. */
 export async function findRunc(path = process.env['PATH'] ?? ''): Promise<string> {
-  for (const directory of path.split(':')) {
-    const candidate = join(directory, 'runc');
-    try {
-      await access(candidate, constants.X_OK);
-      return candidate;
-    } catch {}
-  }
+  const candidates = path.split(':').map((directory) => join(directory, 'runc'));
+  const looked = await Promise.allSettled(candidates.map((candidate) => access(candidate, constants.X_OK)));
+  const found = candidates[looked.findIndex(({ status }) => status === 'fulfilled')];
+  if (found !== undefined) return found;
   throw new RuntimeError('NO_RUNC', 'runc is not on PATH: install it (Debian: apt-get install runc)');
 }
 
@@ -84,8 +86,20 @@ export class RuncProcess {
     this.#child.kill(signal);
   }
 
-  /** Pid, on the host, of the container's first process; undefined before it is made. */
-  async initPid(): Promise<number | undefined> {
+  /**
+   * Pid, on the host, of the container's first process, waiting for it as long as runc lives and is about to make it;
+   * undefined when there is none.
+   */
+  async awaitInit(): Promise<number | undefined> {
+    for (let tries = 0; ; tries++) {
+      const pid = await this.#initPid();
+      const { exitCode, signalCode } = this.#child;
+      if (pid !== undefined || exitCode !== null || signalCode !== null || tries >= INIT_TRIES) return pid;
+      await sleep(INIT_PAUSE_MS);
+    }
+  }
+
+  async #initPid(): Promise<number | undefined> {
     try {
       const pid = Number(await readFile(pidFileOf(this.#bundle), 'utf8'));
       return Number.isSafeInteger(pid) && pid > 1 ? pid : undefined;
@@ -119,5 +133,5 @@ function pidFileOf(bundle: string): string {
 
 function failureCode(message: string): string {
   if (/executable file not found|no such file or directory$/.test(message)) return 'COMMAND_NOT_FOUND';
-  return /permission denied$/.test(message) ? 'NOT_EXECUTABLE' : 'RUNC_FAILED';
+  return /exec: .*permission denied$/.test(message) ? 'NOT_EXECUTABLE' : 'RUNC_FAILED';
 }

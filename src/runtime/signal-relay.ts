@@ -4,6 +4,8 @@
  * The first process of a pid namespace ignores every signal that it has no handler for, so that Ctrl-C would do
  * nothing to a plain `sleep`. Here a signal that asks to end, and that the container neither catches nor ignores,
  * ends it, as it would end the same program outside; and the third such signal ends it whatever it does.
+ *
+ * A signal that comes before the container has its first process waits for that: runc would lose it, or die of it.
  */
 import { readFile } from 'node:fs/promises';
 import { constants } from 'node:os';
@@ -22,12 +24,11 @@ export class SignalRelay {
   #process: RuncProcess | undefined;
   #count = 0;
   #killedBy: NodeJS.Signals | undefined;
+  /** The end of the last signal's way: they arrive in their order. */
+  #last: Promise<void> = Promise.resolve();
 
   constructor() {
-    this.#listeners = [...ENDING_SIGNALS, ...OTHERS].map((signal) => [
-      signal,
-      () => void this.#receive(signal),
-    ]);
+    this.#listeners = [...ENDING_SIGNALS, ...OTHERS].map((signal) => [signal, () => this.#receive(signal)]);
     for (const [signal, listener] of this.#listeners) process.on(signal, listener);
   }
 
@@ -50,20 +51,26 @@ export class SignalRelay {
     for (const [signal, listener] of this.#listeners) process.off(signal, listener);
   }
 
-  async #receive(signal: Relayed): Promise<void> {
+  #receive(signal: Relayed): void {
     const ending = (ENDING_SIGNALS as readonly string[]).includes(signal);
     if (ending) this.#count += 1;
-    if (this.#process === undefined) {
-      if (ending) this.#starting.abort(new InterruptedError(signal));
-      return;
+    const container = this.#process;
+    if (container !== undefined) {
+      const insists = this.#count >= INSISTENCE;
+      this.#last = this.#last.then(() => this.#pass(container, signal, ending, insists));
+    } else if (ending) {
+      this.#starting.abort(new InterruptedError(signal));
     }
-    const pid = ending ? await this.#process.initPid() : undefined;
-    if (pid !== undefined && (this.#count >= INSISTENCE || (await isDefault(pid, signal)))) {
+  }
+
+  async #pass(container: RuncProcess, signal: Relayed, ending: boolean, insists: boolean): Promise<void> {
+    const pid = await container.awaitInit();
+    if (ending && pid !== undefined && (insists || (await isDefault(pid, signal)))) {
       log.debug('ending the container', { signal, pid });
       this.#killedBy ??= signal;
       kill(pid);
     } else {
-      this.#process.signal(signal);
+      container.signal(signal);
     }
   }
 }

@@ -17,7 +17,7 @@ test('the rest of an image is fetched in the background, and goes on with whoeve
   await addImage(store, 'app:1', [{ file: content('file', 3_000_000) }]);
   const mountpoint = join(directory, 'mnt');
   await mkdir(mountpoint);
-  const cache = await BlockCache.open(join(directory, 'cache'));
+  const cache = await BlockCache.open(join(directory, 'cache'), { idleShare: () => 1 });
   const options = {
     image: await loadImage(new FileSource(store), 'app:1', cache.directory),
     sources: [new FileSource(store)],

@@ -4,17 +4,18 @@ import { mountAt, parseMountTable, readMountTable } from '../../src/mount/mount-
 test('entries are read with and without optional fields, and escaped names are names again', (t) => {
   const text = [
     '22 27 0:20 / /sys rw,nosuid shared:2 master:1 - sysfs sysfs rw',
-    '91 27 0:52 / /srv/with\\040space\\011and\\134slash ro,nodev - fuse.orca orca:python:numpy ro,user_id=0',
+    '91 27 0:52 / /srv/with\\040space\\011and\\134slash ro,nodev - fuse.orca python:numpy ro,user_id=0',
     'not a line of the table',
     '',
   ].join('\n');
   t.deepEqual(parseMountTable(text), [
-    { device: '0:20', mountPoint: '/sys', type: 'sysfs', source: 'sysfs' },
+    { device: '0:20', mountPoint: '/sys', type: 'sysfs', source: 'sysfs', options: 'rw' },
     {
       device: '0:52',
       mountPoint: '/srv/with space\tand\\slash',
       type: 'fuse.orca',
-      source: 'orca:python:numpy',
+      source: 'python:numpy',
+      options: 'ro,user_id=0',
     },
   ]);
 });

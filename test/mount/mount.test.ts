@@ -28,6 +28,7 @@ import { loadImage } from '../../src/source/remote-image.js';
 import type { Source } from '../../src/source/source.js';
 import { type Fault, FaultSource, seeded } from '../cache/layer-fixture.js';
 import { addImage, content, type TestImage } from '../source/store-fixture.js';
+import { haveServed } from './bytes-served.js';
 
 const run = promisify(execFile);
 
@@ -148,7 +149,7 @@ test('the mount says what it is, and its read-ahead is 1 MiB', async (t) => {
   const mount = await mountAtName(t.context, await openCache(t.context), 'a');
   const entry = await mountAt(mount.mountpoint);
   t.is(entry?.type, 'fuse.orca');
-  t.is(entry?.source, 'orca:app:1');
+  t.is(entry?.source, 'app:1');
   t.is(await readFile(`/sys/class/bdi/${entry?.device}/read_ahead_kb`, 'utf8'), '1024\n');
   t.is(mount.stats().readAhead, 1024);
 });
@@ -158,6 +159,7 @@ test('the statistics say which source serves each layer, and why not a better on
   first.plan = () => 'refuse';
   const mount = await mountAtName(t.context, await openCache(t.context), 'a', [first, second]);
   await readMounted(mount, 'lib/large');
+  await haveServed(mount, 2_000_000, (location) => location === 'second');
   const { layers, bytesBySource, session, hitRatio } = mount.stats();
   t.is(layers.length, 2);
   const upper = layers.find(({ diffID }) => diffID === t.context.image.layers[1]?.digests.diffID);
@@ -181,7 +183,17 @@ test('readers of one block at once cause one read of the source', async (t) => {
   await sleep(100);
   open();
   for (const bytes of await Promise.all(readers)) t.true(bytes.equals(ALL['etc/conf'] as Buffer));
-  t.is(source.reads.length, 1);
+  // What lies behind it is fetched along, by a read of its own.
+  const overlaps = source.reads.filter((read) =>
+    source.reads.some(
+      (other) =>
+        other !== read &&
+        read.offset < other.offset + other.length &&
+        other.offset < read.offset + read.length,
+    ),
+  );
+  t.deepEqual(overlaps, []);
+  t.true(source.reads.length <= 2);
 });
 
 test('two mounts of one image share its cached blocks, also across processes', async (t) => {
@@ -294,7 +306,7 @@ test('a place where an image is mounted is BUSY for another', async (t) => {
   await mountAtName(t.context, cache, 'a');
   const error = await t.throwsAsync(mountAtName(t.context, cache, 'a'), { instanceOf: MountError });
   t.is(error?.code, 'BUSY');
-  t.regex(error?.message ?? '', /orca:app:1.*orca umount/);
+  t.regex(error?.message ?? '', / of app:1 already.*orca umount/);
 });
 
 test('the dead mount of a process that was killed is replaced', async (t) => {

@@ -1,12 +1,13 @@
 import test from 'ava';
 import { sessionTuning } from '../../src/mount/session-tuning.js';
 
-test('the environment switches polling and splicing', (t) => {
+test('the environment switches polling, splicing and what is foreseen', (t) => {
   t.deepEqual(sessionTuning({}), {});
   t.deepEqual(sessionTuning({ ORCA_SESSION_POLL: '0', ORCA_SESSION_SPLICE: 'off' }), {
     poll: 0,
     splice: false,
   });
+  t.deepEqual(sessionTuning({ ORCA_SESSION_FORESEE: 'off' }), { foresee: false });
   t.deepEqual(sessionTuning({ ORCA_SESSION_POLL: '10000', ORCA_SESSION_SPLICE: 'on' }), {
     poll: 10_000,
     splice: true,
@@ -18,8 +19,10 @@ test('a value that is none is named', (t) => {
     const error = t.throws(() => sessionTuning({ ORCA_SESSION_POLL: poll }), { code: 'INVALID_SETTING' });
     t.regex(error.message, /^ORCA_SESSION_POLL is /);
   }
-  for (const splice of ['', '0', 'yes']) {
-    const error = t.throws(() => sessionTuning({ ORCA_SESSION_SPLICE: splice }), { code: 'INVALID_SETTING' });
-    t.regex(error.message, /^ORCA_SESSION_SPLICE is /);
+  for (const name of ['ORCA_SESSION_SPLICE', 'ORCA_SESSION_FORESEE']) {
+    for (const value of ['', '0', 'yes']) {
+      const error = t.throws(() => sessionTuning({ [name]: value }), { code: 'INVALID_SETTING' });
+      t.true(error.message.startsWith(`${name} is `));
+    }
   }
 });

@@ -1,4 +1,4 @@
-import { readdir } from 'node:fs/promises';
+import { readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import anyTest, { type ExecutionContext, type TestFn } from 'ava';
@@ -77,6 +77,28 @@ test('a layer is downloaded and expanded once, for openings at once and for othe
     images[0]?.image.devices.map(({ diffID }) => diffID),
   );
   for (const image of [...images, again]) await image.close();
+});
+
+test('layers are merged once, and again when what came of it is gone or spoilt', async (t) => {
+  const { registry, cache } = t.context;
+  const { digest } = registry.addImage('1', [gzipSync(BASE), gzipSync(TOP)]);
+  const opened = await open(t, digest);
+  const directory = join(cache.directory, 'expanded');
+  const records = (await readdir(directory)).filter((name) => name.endsWith('.image.json'));
+  t.is(records.length, 1);
+  const record = join(directory, records[0] as string);
+  const { ino } = await stat(record);
+  const index = await readFile(opened.image.indexPath);
+  const again = await open(t, digest);
+  t.is((await stat(record)).ino, ino);
+  t.is(again.image.indexPath, opened.image.indexPath);
+  for (const spoil of [() => rm(opened.image.indexPath), () => writeFile(record, '{')]) {
+    await spoil();
+    await (await open(t, digest)).close();
+    t.true((await readFile(opened.image.indexPath)).equals(index));
+    t.regex(await readFile(record, 'utf8'), /"artifact"/);
+  }
+  for (const image of [opened, again]) await image.close();
 });
 
 test('blocks that the cache has already stay, and the missing ones are added', async (t) => {
