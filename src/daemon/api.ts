@@ -9,7 +9,7 @@
  *   GET    /v1/images                    { images: ImageInfo[] }
  *   PUT    /v1/images/pin  { image }     { image: ImageInfo }; DELETE likewise: unpinned. `image`: a name or digest
  *   DELETE /v1/images      { image }     { image: ImageInfo } as it was; BUSY while it is mounted
- *   POST   /v1/prune       { all? }      { images: ImageInfo[] } that are gone; with `all` also pinned ones
+ *   POST   /v1/prune       { all? }      PruneAnswer; with `all` pinned images go, too
  *   POST   /v1/pull        PullOrder     stream of Lines that ends with { pulled } or { error }
  *   GET    /v1/cache                     CacheInfo
  *   GET    /metrics                      what Prometheus reads, as text
@@ -37,9 +37,11 @@ export interface ImageOrder extends ImageRequest {
   environment?: Record<string, string>;
 }
 
-export interface PullOrder extends ImageOrder {
+export interface PullOrder extends ImageOrder, Pick<MountSettings, 'profiles'> {
   /** All blocks, too, and not only what a mount needs to know. */
   blocks?: boolean;
+  /** A mount is about to come: what its containers want first is fetched after the answer. */
+  willMount?: boolean;
 }
 
 export interface MountRequest extends ImageOrder, MountSettings {
@@ -103,6 +105,18 @@ export interface ImageInfo {
   lastUsedAt: number;
 }
 
+export interface PulledImage extends ImageInfo {
+  /** Bytes of the layer VHDs that this host has expanded itself. */
+  expandedHere: number;
+}
+
+export interface PruneAnswer {
+  /** Those that are gone, as they were. */
+  images: ImageInfo[];
+  /** Of the cache's disk. */
+  bytesFreed: number;
+}
+
 export interface CacheInfo extends FetchStats {
   directory: string;
   limit: number;
@@ -141,5 +155,5 @@ export type Line =
   | { log: { level: 'info' | 'warn' | 'error'; message: string } }
   | { progress: { done: number; total: number } }
   | { mount: MountInfo }
-  | { pulled: ImageInfo }
+  | { pulled: PulledImage }
   | { error: ErrorBody };

@@ -12,9 +12,11 @@ import type {
   MountInfo,
   MountRequest,
   PingAnswer,
+  PruneAnswer,
+  PulledImage,
   PullOrder,
 } from './api.js';
-import { DaemonError } from './daemon-error.js';
+import { DaemonError, notPermitted } from './daemon-error.js';
 
 const TRIES = 20;
 const PAUSE_MS = 50;
@@ -98,16 +100,14 @@ export class DaemonClient {
     ).image;
   }
 
-  async prune(all = false): Promise<ImageInfo[]> {
-    return (
-      (await this.#ask({ method: 'POST', path: '/v1/prune', body: { all } })) as { images: ImageInfo[] }
-    ).images;
+  async prune(all = false): Promise<PruneAnswer> {
+    return (await this.#ask({ method: 'POST', path: '/v1/prune', body: { all } })) as PruneAnswer;
   }
 
   async pull(
     order: PullOrder,
     options: { signal?: AbortSignal | undefined; onLine?: (line: Line) => void } = {},
-  ): Promise<ImageInfo> {
+  ): Promise<PulledImage> {
     const line = await this.#ask({
       method: 'POST',
       path: '/v1/pull',
@@ -115,7 +115,7 @@ export class DaemonClient {
       onLine: ignore,
       ...options,
     });
-    return (line as { pulled: ImageInfo }).pulled;
+    return (line as { pulled: PulledImage }).pulled;
   }
 
   async cache(): Promise<CacheInfo> {
@@ -201,9 +201,7 @@ export class DaemonClient {
       );
     }
     if (cause.code === 'EACCES') {
-      return new DaemonError('NOT_PERMITTED', `${this.socket} is another user's: only its owner may use it`, {
-        cause,
-      });
+      return notPermitted(this.socket, cause);
     }
     const text = `the daemon at ${this.socket} broke off: ${cause.message}`;
     return new DaemonError('NO_ANSWER', text, { cause, retryable: true });

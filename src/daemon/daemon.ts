@@ -2,17 +2,23 @@
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { open } from 'node:fs/promises';
+import { constants } from 'node:fs';
+import { access, open, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { BlockCache } from '../cache/block-cache.js';
 import type { FetchScheduler } from '../cache/fetch-scheduler.js';
+import { counted } from '../counted.js';
 import { packageVersion } from '../installation.js';
 import { addon } from '../native/addon.js';
 import { execute, exitAtOnce } from '../native/supervision.js';
+import { BlobCache } from '../source/blob-cache.js';
 import { log } from '../telemetry/logger.js';
 import { API_VERSION, type CacheInfo, type PingAnswer } from './api.js';
 import { DaemonError } from './daemon-error.js';
 import { CONTROL, type Descriptor, DescriptorStore, keepOverExec } from './descriptors.js';
+import { isHostStopping } from './host-shutdown.js';
+import { readDocuments } from './image-record.js';
 import { Images } from './images.js';
 import { Mounts } from './mounts.js';
 import { fileTree } from './order.js';
@@ -28,12 +34,18 @@ export interface DaemonOptions {
   cacheSize?: number;
 }
 
+/** Bytes; with less, opening a cache may evict. */
+const LITTLE_ROOM = 16 << 20;
 /** Another daemon that is just dying has let go by then. */
 const LOCK_MS = 5000;
 /** Between two looks for containers that nobody runs any more. */
 const CONTAINERS_MS = 2000;
 /** Between two looks whether the supervisor is there. */
 const SUPERVISOR_MS = 500;
+/** How long mounts are served while the host goes down; orca.service allows more. */
+const SHUTDOWN_MS = 10_000;
+/** Between two looks whether they are there. */
+const LOOK_MS = 50;
 /** Time for the answer to whoever asked for the end. */
 const FAREWELL_MS = 20;
 
@@ -63,17 +75,16 @@ export class Daemon {
     this.#control = control;
     this.#cache = cache;
     this.store = store;
-    this.mounts = new Mounts(cache, state, store);
+    this.mounts = new Mounts({ cache, state, store, imageDirectory: join(options.runDirectory, 'images') });
+    cache.eviction.lastResort = () => this.mounts.giveUpShared();
     this.images = new Images(cache, this.mounts);
   }
 
   /** Resolves when every mount that was left is served again. Throws ALREADY_RUNNING, CacheError. */
   static async start(options: DaemonOptions, descriptors: readonly Descriptor[]): Promise<Daemon> {
     const directory = join(options.runDirectory, 'daemon');
-    const [state, cache] = await Promise.all([
-      StateFile.open(directory),
-      BlockCache.open(options.cache, options.cacheSize === undefined ? {} : { limit: options.cacheSize }),
-    ]);
+    const state = await StateFile.open(directory);
+    const cache = await openCache(options, state);
     await lock(directory);
     const store = new DescriptorStore(process.env['NOTIFY_SOCKET']);
     delete process.env['NOTIFY_SOCKET'];
@@ -127,10 +138,11 @@ export class Daemon {
   async shutDown(force: boolean): Promise<void> {
     const { size } = this.mounts;
     if (size > 0 && !force) {
-      throw new DaemonError('BUSY', `${size} mounts are there: unmount them first, or give --force`);
+      const left = `${counted(size, 'mount')} left: unmount first (orca ps), or give --force`;
+      throw new DaemonError('BUSY', left);
     }
     this.#ending = true;
-    await this.mounts.removeAll();
+    await this.mounts.end();
     setTimeout(() => this.#exit(), FAREWELL_MS);
   }
 
@@ -167,16 +179,33 @@ export class Daemon {
   }
 
   /**
-   * SIGTERM and SIGINT. Under systemd, which keeps the descriptors over a restart, the mounts are left as they are;
-   * under our own supervisor, that would start us again, what nobody uses is unmounted, and the rest goes on.
+   * SIGTERM and SIGINT. Under systemd, which keeps the descriptors over a restart, the mounts are left as they are,
+   * unless the host goes down; under our own supervisor, that would start us again, what nobody uses is unmounted, and
+   * the rest goes on.
    */
   async terminate(signal: NodeJS.Signals): Promise<void> {
     const own = process.env['ORCA_SUPERVISOR'] !== undefined;
     await this.mounts.saveProfiles();
-    if (this.store.supervised && !own) this.#exit();
+    if (this.store.supervised && !own) {
+      if (this.mounts.isServing && (await isHostStopping())) await this.#endWithHost();
+      this.#exit();
+    }
     const inUse = await this.mounts.removeUnused();
     if (inUse === 0) this.#exit();
-    log.warn(`${signal}: ${inUse} mounts are in use, and the daemon goes on serving them`);
+    log.warn(`${signal}: the daemon goes on serving ${counted(inUse, 'mount')} in use`);
+  }
+
+  /**
+   * Serves until systemd has unmounted everything, each mount after those who need it, or for a while. Not by trying to
+   * unmount: who reads one file after the other uses nothing in between. With descriptors that systemd keeps and nobody
+   * serves, users could not be killed, and the host would wait for them.
+   */
+  async #endWithHost(): Promise<void> {
+    await this.mounts.giveUpShared(undefined, { force: true });
+    for (const end = Date.now() + SHUTDOWN_MS; this.mounts.isServing && Date.now() < end; )
+      await sleep(LOOK_MS);
+    this.#ending = true;
+    await this.mounts.end();
   }
 
   /** Has a place for launchers from now on, and removes, now and then, containers whose `orca run` was killed. */
@@ -244,8 +273,40 @@ export class Daemon {
   /** Never through the addon's cleanup, which would answer the READs of mounts that go on. */
   #exit(): never {
     this.store.barrier();
-    if (this.mounts.size === 0) this.#cache.close();
+    if (!this.mounts.isServing) this.#cache.close();
     exitAtOnce(0);
+  }
+}
+
+/**
+ * A cache whose disk has become full or read-only makes room, or is elsewhere: what the mounts that were left need of it
+ * is read before and kept.
+ */
+async function openCache(
+  { cache: directory, cacheSize }: DaemonOptions,
+  state: StateFile,
+): Promise<BlockCache> {
+  const images = [...state.mounts.values()].flatMap(({ image }) => image ?? []);
+  const isSpoilt = images.length > 0 && (await cannotGrow(directory));
+  const documents = isSpoilt
+    ? await readDocuments(images, new BlobCache(directory))
+    : new Map<string, Uint8Array>();
+  const cache = await BlockCache.open(directory, cacheSize === undefined ? {} : { limit: cacheSize });
+  for (const [digest, bytes] of documents) {
+    await cache.blobs.ensure(digest, bytes).catch((error: Error) => {
+      log.warn(`${digest} cannot be kept, and is asked for again: ${error.message}`);
+    });
+  }
+  return cache;
+}
+
+async function cannotGrow(directory: string): Promise<boolean> {
+  try {
+    const { bavail, bsize } = await statfs(directory);
+    await access(directory, constants.W_OK);
+    return bavail * bsize < LITTLE_ROOM;
+  } catch {
+    return true;
   }
 }
 

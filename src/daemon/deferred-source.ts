@@ -2,6 +2,8 @@
  * Stands for sources that are still being opened: an adopted mount is served before anybody is asked for what it
  * lacks. A read waits for them; one that cannot be opened now is a failure that is tried again.
  */
+import { orAbort } from '../abort.js';
+import type { ByteRange } from '../byte-range.js';
 import { type LayerHandle, type Source, SourceError, type SourceKind } from '../source/source.js';
 import type { SourceInfo } from './api.js';
 
@@ -21,30 +23,22 @@ export class DeferredSource implements Source {
     return (await this.#wait(signal)).readFile(path, maxBytes, signal);
   }
 
-  async openLayer(diffID: string, signal?: AbortSignal): Promise<LayerHandle> {
-    return (await this.#wait(signal)).openLayer(diffID, signal);
+  async openLayer(diffID: string, signal?: AbortSignal, first?: ByteRange): Promise<LayerHandle> {
+    return (await this.#wait(signal)).openLayer(diffID, signal, first);
   }
 
   /** What it stands for is closed by whoever opened it. */
   async close(): Promise<void> {}
 
   async #wait(signal: AbortSignal | undefined): Promise<Source> {
-    signal?.throwIfAborted();
-    let onAbort = (): void => {};
-    const aborted = new Promise<never>((_, reject) => {
-      onAbort = () => reject(signal?.reason);
-      signal?.addEventListener('abort', onAbort, { once: true });
-    });
     try {
-      return await Promise.race([this.#source(), aborted]);
+      return await orAbort(this.#source(), signal);
     } catch (cause) {
       if (signal?.aborted) throw cause;
       throw new SourceError('UNREACHABLE', `${this.location} cannot be opened: ${(cause as Error).message}`, {
         cause,
         retryable: true,
       });
-    } finally {
-      signal?.removeEventListener('abort', onAbort);
     }
   }
 }

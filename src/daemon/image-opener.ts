@@ -2,26 +2,41 @@
 import type { BlockCache } from '../cache/block-cache.js';
 import type { OpenedImage } from '../mount/open-image.js';
 import { pinnedReference } from '../oci/reference.js';
+import type { ImagesInUse } from '../source/image-assembly.js';
 import type { Logger } from '../telemetry/logger.js';
 import type { ImageOrder } from './api.js';
+import { ClientPool } from './client-pool.js';
+import { PreparedImages } from './prepared-images.js';
 import { SourcePool } from './source-pool.js';
 
 export type OpenedSources = Omit<OpenedImage, 'image'>;
 
 export class ImageOpener {
+  readonly prepared: PreparedImages;
   readonly #cache: BlockCache;
   readonly #pool = new SourcePool();
+  readonly #clients = new ClientPool();
 
   constructor(cache: BlockCache) {
     this.#cache = cache;
+    this.prepared = new PreparedImages(cache);
   }
 
   /** Throws what openImage throws. A store is one source, shared by all mounts from it. */
-  async open(order: ImageOrder, signal?: AbortSignal, logger?: Logger): Promise<OpenedImage> {
+  async open(
+    order: ImageOrder,
+    signal?: AbortSignal,
+    logger?: Logger,
+    inUse?: ImagesInUse,
+  ): Promise<OpenedImage> {
+    const prepared = this.prepared.take(order);
+    if (prepared !== undefined) return prepared;
     const { openImage } = await import('../mount/open-image.js');
     return openImage(order, this.#cache, signal, {
       openStore: ({ store }) => this.#pool.open({ ...order, store }),
+      openClient: (options) => this.#clients.open(options),
       ...(logger !== undefined && { logger }),
+      ...(inUse !== undefined && { inUse }),
       ...(order.environment !== undefined && { env: environmentOf(order.environment) }),
     });
   }

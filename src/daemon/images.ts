@@ -2,7 +2,7 @@
 import type { BlockCache, LayerLease } from '../cache/block-cache.js';
 import type { CachedLayer } from '../cache/cached-layer.js';
 import type { Logger } from '../telemetry/logger.js';
-import type { ImageInfo, PullOrder } from './api.js';
+import type { ImageInfo, PruneAnswer, PulledImage, PullOrder } from './api.js';
 import { DaemonError } from './daemon-error.js';
 import type { Mounts } from './mounts.js';
 
@@ -56,6 +56,7 @@ export class Images {
   /** Throws NOT_FOUND, BUSY. */
   async remove(name: string): Promise<ImageInfo> {
     const image = await this.find(name);
+    await this.#mounts.giveUpUnused(image.manifestDigest);
     if (!(await this.#removable(true)).includes(image.manifestDigest)) {
       throw new DaemonError('BUSY', `${image.image} is mounted: unmount it first (orca ps)`);
     }
@@ -64,10 +65,16 @@ export class Images {
     return image;
   }
 
-  /** Removes what nobody has mounted; with `all` also what is pinned. Returns what is gone, as it was. */
-  async prune(all: boolean): Promise<ImageInfo[]> {
+  /** Removes what nobody has mounted; with `all` also what is pinned. */
+  async prune(all: boolean): Promise<PruneAnswer> {
+    const { eviction } = this.#cache;
+    // Documents that came since it was measured last are not counted yet.
+    await eviction.measure();
+    const before = eviction.used;
     const images = await this.list();
     const removed: ImageInfo[] = [];
+    const prunable = images.filter(({ pinned }) => all || !pinned);
+    await Promise.all(prunable.map(({ manifestDigest }) => this.#mounts.giveUpUnused(manifestDigest)));
     for (const digest of await this.#removable(all)) {
       const image = images.find(({ manifestDigest }) => manifestDigest === digest);
       // Mounted meanwhile?
@@ -75,8 +82,9 @@ export class Images {
       await this.#cache.images.remove(digest);
       removed.push(image);
     }
-    await this.#cache.eviction.measure();
-    return removed;
+    await eviction.measure();
+    // What is mounted meanwhile fills the cache.
+    return { images: removed, bytesFreed: Math.max(0, before - eviction.used) };
   }
 
   /** Mounts of other processes, and those that are just being made, count as well. */
@@ -90,12 +98,19 @@ export class Images {
     onProgress: (done: number, total: number) => void,
     signal: AbortSignal,
     logger?: Logger,
-  ): Promise<ImageInfo> {
-    const { image, sources, close } = await this.#mounts.opener.open(order, signal, logger);
+  ): Promise<PulledImage> {
+    const { opener } = this.#mounts;
+    const opened = await opener.open(order, signal, logger);
+    const { image, sources, expandedHere = 0 } = opened;
     const leases: LayerLease[] = [];
     const unused = await this.#cache.images.begin(image);
+    let close = opened.close;
     try {
-      if (!order.blocks) return await this.find(image.manifestDigest);
+      if (order.willMount) {
+        opener.prepared.keep(order, opened);
+        close = async () => undefined;
+      }
+      if (!order.blocks) return { ...(await this.find(image.manifestDigest)), expandedHere };
       for (const { digests } of image.devices) leases.push(await this.#cache.openLayer(digests, sources));
       const total = image.devices.reduce((sum, { size }) => sum + size, 0);
       let done = 0;
@@ -105,7 +120,7 @@ export class Images {
           onProgress(done, total);
         });
       }
-      return await this.find(image.manifestDigest);
+      return { ...(await this.find(image.manifestDigest)), expandedHere };
     } finally {
       unused();
       await Promise.all(leases.map((lease) => lease.close()));

@@ -5,6 +5,7 @@
  *   main.js --run-dir DIR --cache DIR [--cache-size BYTES] [--log-level LEVEL] [--log-format FORMAT]
  *           [--http 127.0.0.1:PORT]
  */
+import { setImmediate as turn } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { configureLogging, type LogFormat, type LogLevel, log } from '../telemetry/logger.js';
 import { Daemon } from './daemon.js';
@@ -13,6 +14,25 @@ import type { Launches } from './server.js';
 
 /** What the daemon does for native/launcher; loaded when it serves. */
 export type LoadLaunches = () => Promise<Launches>;
+
+/** Milliseconds after the start: whoever has started the daemon wants something else first. */
+const LOAD_AFTER_MS = 300;
+
+/** What a first mount from a registry needs: to load it takes longer than the mount. */
+async function loadTheRest(): Promise<void> {
+  const parts = [
+    () => import('../mount/open-image.js'),
+    () => import('../mount/unexpanded-image.js'),
+    () => import('../source/registry-image.js'),
+    () => import('../oci/registry-client.js'),
+    () => import('../source/smb-source.js'),
+  ];
+  for (const load of parts) {
+    // One at a time, with requests between. What cannot be loaded is told of when it is needed.
+    await load().catch(() => undefined);
+    await turn();
+  }
+}
 
 export async function serveDaemon(loadLaunches: LoadLaunches): Promise<void> {
   const descriptors = takeDescriptors();
@@ -65,6 +85,7 @@ async function serve(descriptors: readonly Descriptor[], loadLaunches: LoadLaunc
   if (values.http !== undefined) await servePort(daemon, values.http);
   // So that the first container does not wait for it.
   await loadLaunches();
+  setTimeout(() => void loadTheRest(), LOAD_AFTER_MS).unref();
 }
 
 /** A port that is taken is no reason to serve no mounts. */

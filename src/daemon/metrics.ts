@@ -4,8 +4,9 @@
  */
 import { Histogram } from '../telemetry/histogram.js';
 import { Metrics } from '../telemetry/metrics.js';
+import type { ListedMount } from './container-use.js';
 import type { Daemon } from './daemon.js';
-import type { ServedMount } from './served-mount.js';
+import type { Mounts } from './mounts.js';
 
 export function daemonMetrics(daemon: Daemon): string {
   const metrics = new Metrics();
@@ -16,7 +17,7 @@ export function daemonMetrics(daemon: Daemon): string {
   metrics.gauge('orca_supervised', '1 when mounts outlive a crash of the daemon.', ping.supervised ? 1 : 0);
   metrics.gauge('orca_mounts', 'Mounts that are served or being made.', ping.mounts);
   addCache(metrics, daemon);
-  addImages(metrics, daemon.mounts.all());
+  addImages(metrics, daemon.mounts);
   return metrics.toString();
 }
 
@@ -47,14 +48,17 @@ function addCache(metrics: Metrics, daemon: Daemon): void {
   }
 }
 
-function addImages(metrics: Metrics, mounts: readonly ServedMount[]): void {
-  for (const [image, group] of byImage(mounts)) {
+function addImages(metrics: Metrics, mounts: Mounts): void {
+  const listed = byImage(mounts.all());
+  for (const [image, group] of byImage(mounts.sessions())) {
     const stats = group.map(({ mount }) => mount.stats());
     const sum = (pick: (index: (typeof stats)[number]) => number) =>
       stats.reduce((total, each) => total + pick(each), 0);
     const hits = sum(({ session }) => session.readHits);
     const misses = sum(({ session }) => session.readMisses);
-    metrics.gauge('orca_image_mounts', 'Mounts of the image.', group.length, { image });
+    metrics.gauge('orca_image_mounts', 'Mounts of the image.', listed.get(image)?.length ?? 0, {
+      image,
+    });
     const readsHelp = 'READs by whether they were answered at once (hit) or waited for a block (miss).';
     metrics.counter('orca_reads_total', readsHelp, hits, { image, result: 'hit' });
     metrics.counter('orca_reads_total', readsHelp, misses, { image, result: 'miss' });
@@ -101,8 +105,8 @@ function addImages(metrics: Metrics, mounts: readonly ServedMount[]): void {
   }
 }
 
-function byImage(mounts: readonly ServedMount[]): Map<string, ServedMount[]> {
-  const groups = new Map<string, ServedMount[]>();
+function byImage<T extends ListedMount>(mounts: readonly T[]): Map<string, T[]> {
+  const groups = new Map<string, T[]>();
   for (const served of mounts) {
     const { name } = served.record.image;
     groups.set(name, [...(groups.get(name) ?? []), served]);

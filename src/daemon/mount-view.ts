@@ -4,6 +4,7 @@ import type { LayerStats, MountStats } from '../mount/mount.js';
 import type { Touch } from '../native/addon.js';
 import { Histogram, LATENCY_BOUNDS } from '../telemetry/histogram.js';
 import { log } from '../telemetry/logger.js';
+import type { ListedMount } from './container-use.js';
 import type { Daemon } from './daemon.js';
 import type {
   ActivityView,
@@ -14,7 +15,6 @@ import type {
   MountView,
   SourceView,
 } from './page-view.js';
-import type { ServedMount } from './served-mount.js';
 
 /** Parts that a layer is drawn in. */
 const CELLS = 240;
@@ -75,7 +75,7 @@ export class Views {
     };
   }
 
-  #namesOf({ record }: ServedMount): Promise<ReadonlyMap<number, NamedFile>> {
+  #namesOf({ record }: ListedMount): Promise<ReadonlyMap<number, NamedFile>> {
     const { digest } = record.image.index;
     const known = this.#names.get(digest);
     if (known !== undefined) {
@@ -92,7 +92,7 @@ export class Views {
   }
 }
 
-function summaryOf(served: ServedMount, { session, layers }: MountStats): MountSummary {
+function summaryOf(served: ListedMount, { session, layers }: MountStats): MountSummary {
   const { id, image, mountpoint, bytesRead, hitRatio, problem } = served.info();
   const fetched: Record<string, number> = {};
   for (const { kind, bytes } of layers.flatMap(({ sources }) => sources))
@@ -105,7 +105,7 @@ function summaryOf(served: ServedMount, { session, layers }: MountStats): MountS
   };
 }
 
-function sinceOf({ mount }: ServedMount): number {
+function sinceOf({ mount }: ListedMount): number {
   return Math.round(Date.now() - performance.now() + mount.begunAt);
 }
 
@@ -138,7 +138,7 @@ function sourcesOf(layers: readonly LayerStats[]): SourceView[] {
   });
 }
 
-function layersOf({ mount }: ServedMount, touches: readonly Touch[]): LayerView[] {
+function layersOf({ mount }: ListedMount, touches: readonly Touch[]): LayerView[] {
   const read = mount.layers.map(() => new Set<number>());
   for (const { device, block } of touches) read[device]?.add(block);
   return mount.layers.map(({ digests, blockFile }, device) => {
@@ -163,7 +163,7 @@ function inCells(blocks: number, is: (block: number) => boolean): number[] {
   });
 }
 
-function filesOf({ mount }: ServedMount, names: ReadonlyMap<number, NamedFile>): FilesView {
+function filesOf({ mount }: ListedMount, names: ReadonlyMap<number, NamedFile>): FilesView {
   const reads = mount.filesRead();
   const step = Math.max(1, Math.ceil(reads.length / MOST_TIMES));
   return {
@@ -177,7 +177,7 @@ function filesOf({ mount }: ServedMount, names: ReadonlyMap<number, NamedFile>):
   };
 }
 
-function activityOf({ mount }: ServedMount, touches: readonly Touch[]): ActivityView {
+function activityOf({ mount }: ListedMount, touches: readonly Touch[]): ActivityView {
   const offsets: number[] = [];
   let blocks = 0;
   for (const { digests } of mount.layers) {

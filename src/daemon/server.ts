@@ -5,7 +5,8 @@ import { OrcaError } from '../errors.js';
 import { PROFILE_USES } from '../mount/profile-use.js';
 import { type LogFields, type Logger, log } from '../telemetry/logger.js';
 import { METRICS_TYPE } from '../telemetry/metrics.js';
-import { acceptRequestId, REQUEST_ID_HEADER, withRequestId } from '../telemetry/request-id.js';
+import { REQUEST_ID_HEADER } from '../telemetry/request-id.js';
+import { addRequestIds } from '../telemetry/request-id-hooks.js';
 import {
   type ErrorBody,
   type ImageOrder,
@@ -44,15 +45,8 @@ export async function createServer(
   const app = fastify({
     bodyLimit: MAX_BODY_BYTES,
     forceCloseConnections: true,
-    genReqId: ({ headers }) => acceptRequestId(headers[REQUEST_ID_HEADER]),
   });
-  app.addHook('onRequest', async (request, reply) => {
-    reply.header(REQUEST_ID_HEADER, request.id);
-  });
-  // When the body has been read: events of the socket know no request.
-  app.addHook('preHandler', (request, _reply, done) => {
-    withRequestId(request.id, done);
-  });
+  addRequestIds(app, { untilAnswered: true });
   app.addHook('onResponse', async ({ id, method, url }, reply) => {
     const ms = Math.round(reply.elapsedTime);
     log.debug('request', { request: id, method, url, status: reply.statusCode, ms });
@@ -96,12 +90,10 @@ function addRoutes(app: FastifyInstance, daemon: Daemon): void {
     image: await daemon.images.setPinned(imageName(body), false),
   }));
   app.delete('/v1/images', async ({ body }) => ({ image: await daemon.images.remove(imageName(body)) }));
-  app.post('/v1/prune', async ({ body }) => ({
-    images: await daemon.images.prune(objectOf(body ?? {})['all'] === true),
-  }));
+  app.post('/v1/prune', ({ body }) => daemon.images.prune(objectOf(body ?? {})['all'] === true));
   app.post('/v1/pull', (request, reply) => {
-    const { blocks, ...body } = objectOf(request.body);
-    const order = { ...imageOrder(body), blocks: blocks === true };
+    const { blocks, willMount, ...body } = objectOf(request.body);
+    const order = { ...imageOrder(body), blocks: blocks === true, willMount: willMount === true };
     return stream(request, reply, async (send, signal) => {
       const onProgress = (done: number, total: number) => send({ progress: { done, total } });
       return { pulled: await daemon.images.pull(order, onProgress, signal, loggerTo(send)) };
@@ -214,12 +206,14 @@ function bytesOf(body: unknown): Buffer {
 
 function mountRequest(body: unknown): MountRequest {
   const object = objectOf(body);
-  const { mountpoint, container, preload, profiles, background } = object;
+  const { mountpoint, container, preload, profiles, replayAfter, background } = object;
   if (!isPath(mountpoint)) throw invalid('mountpoint has to be an absolute path');
   if (container !== undefined && !isPath(container)) throw invalid('container has to be an absolute path');
   if (preload !== undefined && typeof preload !== 'boolean') throw invalid('preload has to be true or false');
   if (background !== undefined && !(typeof background === 'number' && background > 0))
     throw invalid('background has to be bytes per second');
+  if (replayAfter !== undefined && !(typeof replayAfter === 'number' && replayAfter >= 0))
+    throw invalid('replayAfter has to be milliseconds');
   if (profiles !== undefined && !PROFILE_USES.some((use) => use === profiles))
     throw invalid(`profiles has to be one of ${PROFILE_USES.join(', ')}`);
   return { ...imageOrder(object), mountpoint, ...(container !== undefined && { container }) };

@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { entryOf, packageFile } from '../installation.js';
 import { connectionRefusal } from '../runtime/unix-socket.js';
 import type { LogFormat, LogLevel } from '../telemetry/logger.js';
-import { DaemonError } from './daemon-error.js';
+import { DaemonError, notPermitted } from './daemon-error.js';
 
 export interface DaemonCommandOptions {
   /** All absolute. */
@@ -53,7 +53,16 @@ export function supervisorCommand(options: DaemonCommandOptions): string[] {
   }
   const folders = ['daemon', 'launch'].map((name) => join(options.runDirectory, name));
   for (const path of [dirname(options.socket), ...folders]) {
-    mkdirSync(path, { recursive: true, mode: 0o700 });
+    try {
+      mkdirSync(path, { recursive: true, mode: 0o700 });
+    } catch (cause) {
+      const { code, message } = cause as NodeJS.ErrnoException;
+      throw new DaemonError(
+        'NO_START',
+        `the daemon's directory ${path} cannot be made (${code ?? message}): give --run-dir`,
+        { cause },
+      );
+    }
   }
   return command;
 }
@@ -71,7 +80,9 @@ export function supervisorOf(socket: string, daemon: readonly string[]): string[
  * start one at the same time, one supervisor gets the lock and the other ends. Throws NO_START.
  */
 export async function ensureDaemon(options: DaemonCommandOptions): Promise<void> {
-  if (await accepts(options.socket)) return;
+  const refusal = await connectionRefusal(options.socket);
+  if (refusal === undefined) return;
+  if (refusal === 'EACCES') throw notPermitted(options.socket);
   const [program = '', ...args] = supervisorCommand(options);
   const logFile = join(options.runDirectory, 'daemon', 'daemon.log');
   const output = openSync(logFile, 'a', 0o600);

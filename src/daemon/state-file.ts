@@ -5,7 +5,7 @@
  *   RUN/daemon/secrets.json   what of the requests holds passwords, by mount
  *   RUN/daemon/lock           held by the daemon that owns both
  *
- * A record without `image` is of a mount that was being made.
+ * A record without `image` is of a mount that was being made; one with `uses` is of a container, and has no descriptor.
  */
 import { mkdir, open, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -30,6 +30,8 @@ export interface ImageRecord {
   index: BlobRecord;
   /** Block digests of the devices, in the order of the image index. */
   devices: BlobRecord[];
+  /** Where the block digests are in one blob. */
+  digestSet?: BlobRecord;
 }
 
 export interface MountRecord {
@@ -42,6 +44,10 @@ export interface MountRecord {
   sources?: MountInfo['sources'];
   /** Unmounted, and served as long as another mount namespace has a copy. */
   isElsewhere?: boolean;
+  /** Nobody's own: containers use it (image-mounts.ts). */
+  isShared?: boolean;
+  /** Id of the shared mount that is bound to the mount point (container-uses.ts). */
+  uses?: string;
 }
 
 interface Content {

@@ -74,7 +74,7 @@ export class DaemonFixture {
   async killDaemon(): Promise<void> {
     const { pid } = await this.answer();
     process.kill(pid, 'SIGKILL');
-    while (isAlive(pid)) await sleep(1);
+    while (isRunning(pid)) await sleep(1);
   }
 
   async mount(
@@ -96,6 +96,7 @@ export class DaemonFixture {
   }
 
   async close(): Promise<void> {
+    const daemon = (await this.client.ping().catch(() => undefined))?.pid;
     await this.client.shutDown(true).catch(() => undefined);
     const supervisor = this.#supervisor;
     if (supervisor !== undefined && supervisor.exitCode === null && supervisor.signalCode === null) {
@@ -104,15 +105,18 @@ export class DaemonFixture {
       supervisor.kill('SIGKILL');
       await ended;
     }
+    // One that a supervisor of its own has started writes its state to the end.
+    for (const end = Date.now() + 5000; daemon !== undefined && isRunning(daemon) && Date.now() < end; )
+      await sleep(20);
     for (const mountpoint of await this.mounted()) addon.umount(mountpoint, MNT_DETACH);
     await rm(this.directory, { recursive: true, force: true });
   }
 }
 
-export function isAlive(pid: number): boolean {
+/** False of one that has ended and that nobody has waited for. */
+function isRunning(pid: number): boolean {
   try {
-    process.kill(pid, 0);
-    return true;
+    return !/^State:\s+Z/m.test(readFileSync(`/proc/${pid}/status`, 'latin1'));
   } catch {
     return false;
   }

@@ -48,15 +48,17 @@ test('images are pinned, pruned and removed, but never under a mount, not even a
   await t.throwsAsync(client.removeImage(manifestDigest.slice(0, 20)), { code: 'NOT_FOUND' });
   await fixture.killDaemon();
   await t.throwsAsync(client.removeImage('up:1'), { code: 'BUSY', message: /unmount it first/ });
+  const { images, bytesFreed } = await client.prune();
   t.deepEqual(
-    (await client.prune()).map(({ image }) => image),
+    images.map(({ image }) => image),
     ['idle:1'],
   );
+  t.true(bytesFreed >= 200_000);
   t.deepEqual(await names(), ['pinned:1', 'up:1']);
   await client.setPinned('pinned:1', false);
   await client.setPinned('up:1', true);
   t.deepEqual(
-    (await client.prune(true)).map(({ image }) => image),
+    (await client.prune(true)).images.map(({ image }) => image),
     ['pinned:1'],
   );
   t.deepEqual(await names(), ['up:1']);
@@ -123,6 +125,33 @@ test('what cannot be mounted is told with its code and leaves nothing', async (t
   t.is((await fixture.client.mounts()).length, 1);
 });
 
+test('a client that leaves while its mount is being made, at any moment, leaves none that cannot be removed', async (t) => {
+  const fixture = await DaemonFixture.open(t);
+  await addImage(fixture.store, 'app:1', [FILES]);
+  await fixture.start();
+  const { client, store } = fixture;
+  const { id, mountpoint } = await fixture.mount('app:1', 'one');
+  await client.removeMount(id);
+  let left = 0;
+  for (let milliseconds = 0; milliseconds < 60; milliseconds += 3) {
+    const leaving = new AbortController();
+    const order = { image: 'app:1', store, mountpoint };
+    const made = client.createMount(id, order, { signal: leaving.signal });
+    setTimeout(() => leaving.abort(), milliseconds);
+    const isMade = await made.then(
+      () => true,
+      () => false,
+    );
+    if (!isMade) left++;
+    // A client may have left when its answer was under way.
+    await client.removeMount(id, { force: true });
+    for (let tries = 0; tries < 500 && (await client.ping())?.mounts !== 0; tries++) await sleep(10);
+    t.is((await client.ping())?.mounts, 0, `after ${milliseconds} ms`);
+    t.deepEqual(await fixture.mounted(), []);
+  }
+  t.true(left > 0);
+});
+
 test('the socket and the state are for their owner only, and a password is not in the state', async (t) => {
   const fixture = await DaemonFixture.open(t);
   await addImage(fixture.store, 'app:1', [FILES]);
@@ -175,6 +204,7 @@ test('a daemon is replaced in place by another program, and its mounts go on', a
   t.is(after.pid, before.pid);
   t.is(after.mounts, 1);
   t.deepEqual(await readFile(join(mountpoint, 'bin/tool')), FILES['bin/tool']);
+  t.regex(fixture.log, /serving the mounts of an earlier daemon/, 'stderr has outlived it');
   await fixture.killDaemon();
   t.is((await fixture.answer()).mounts, 1);
   t.deepEqual(await readFile(join(mountpoint, 'etc/conf')), FILES['etc/conf']);
