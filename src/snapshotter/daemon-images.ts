@@ -1,7 +1,9 @@
 /** Images mounted by the host daemon, so that containers go on when the snapshotter is restarted or killed. */
 import { createHash } from 'node:crypto';
 import type { DaemonClient } from '../daemon/client.js';
-import type { FoundImage, ImageFinder } from './image-finder.js';
+import { orderOf, thisCaller } from '../daemon/order.js';
+import { log } from '../telemetry/logger.js';
+import type { FoundImage, ImageFinder, PrepareImage } from './image-finder.js';
 import type { RemoteImageInfo, RemoteImages } from './remote-images.js';
 
 export class DaemonImages implements RemoteImages {
@@ -20,7 +22,7 @@ export class DaemonImages implements RemoteImages {
   /** The daemon knows mounts by their ids: the same again is no error. */
   async mount(image: FoundImage, layers: number, mountpoint: string): Promise<void> {
     await this.#daemon.createMount(idOf(mountpoint), {
-      ...this.#finder.requestFor(image, layers),
+      ...orderOf(this.#finder.requestFor(image, layers), thisCaller()),
       mountpoint,
     });
   }
@@ -29,6 +31,18 @@ export class DaemonImages implements RemoteImages {
   async unmount(mountpoint: string): Promise<void> {
     await this.#daemon.removeMount(idOf(mountpoint), { lazy: true });
   }
+}
+
+/** By the daemon that is to mount it, which goes on with what containers want first. */
+export function prepareByDaemon(daemon: DaemonClient): PrepareImage {
+  return (request, signal) =>
+    daemon.pull(
+      { ...orderOf(request, thisCaller()), willMount: true },
+      {
+        signal,
+        onLine: (line) => 'log' in line && log[line.log.level](line.log.message),
+      },
+    );
 }
 
 function idOf(mountpoint: string): string {

@@ -27,5 +27,6 @@ export async function diskUsage(root: string): Promise<Usage> {
 }
 
 function ignoreMissing(error: NodeJS.ErrnoException): undefined {
-  if (error.code !== 'ENOENT') throw error;
+  // A directory may have become a file, too.
+  if (error.code !== 'ENOENT' && error.code !== 'ENOTDIR') throw error;
 }

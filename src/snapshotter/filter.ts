@@ -2,8 +2,8 @@
  * The filters of containerd's list requests: `kind==active,labels."a.b"!=c`.
  *
  * A filter is a list of selectors joined by commas, all of which must hold; of several filters one must. A selector
- * is a field path, alone (the field is there and not empty) or with `==`, `!=` or `~=` (a regular expression) and a
- * value, bare or quoted.
+ * is a field path, alone (the field is there) or with `==`, `!=` or `~=` (a regular expression) and a value, bare or
+ * quoted as strconv.Quote of Go does it. What is not there equals nothing, and is empty for the other two.
  */
 import { SnapshotError } from './snapshot-error.js';
 
@@ -49,7 +49,7 @@ class FilterParser {
     for (const operator of ['==', '!=', '~='] as const) {
       if (this.#take(operator)) return comparison(path, operator, this.#value(operator === '~='));
     }
-    return (fieldOf) => (fieldOf(path) ?? '') !== '';
+    return (fieldOf) => fieldOf(path) !== undefined;
   }
 
   #component(): string {
@@ -75,12 +75,11 @@ class FilterParser {
 
   #quoted(): string | undefined {
     const text = this.#match(/"(?:[^"\\]|\\.)*"/y);
-    if (text === undefined) return undefined;
-    try {
-      return JSON.parse(text) as string;
-    } catch {
-      throw this.#error(`${text} is not a quoted string`);
-    }
+    return text?.slice(1, -1).replace(ESCAPE, (escape, hex: string | undefined, letter: string) => {
+      if (hex === undefined) return ESCAPED[letter] ?? this.#fail(`${escape} is no escape`);
+      const code = Number.parseInt(hex.slice(1), 16);
+      return code <= 0x10ffff ? String.fromCodePoint(code) : this.#fail(`${escape} is no character`);
+    });
   }
 
   #take(token: string): boolean {
@@ -108,10 +107,17 @@ class FilterParser {
   }
 }
 
+/** A byte that is no character, `\x80` and up, is in no string that containerd can send. */
+const ESCAPE = /\\(?:(x[0-7][0-9a-fA-F]|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8})|(.))/g;
+const ESCAPED: Readonly<Record<string, string>> = {
+  ...{ a: '\x07', b: '\b', f: '\f', n: '\n', r: '\r', t: '\t', v: '\v' },
+  ...{ '\\': '\\', '"': '"', "'": "'" },
+};
+
 type Value = string | RegExp;
 
 function comparison(path: readonly string[], operator: '==' | '!=' | '~=', value: Value): Filter {
-  // What is not there is empty: parent!="" asks for those that have one.
   if (value instanceof RegExp) return (fieldOf) => value.test(fieldOf(path) ?? '');
-  return (fieldOf) => ((fieldOf(path) ?? '') === value) === (operator === '==');
+  if (operator === '==') return (fieldOf) => fieldOf(path) === value;
+  return (fieldOf) => (fieldOf(path) ?? '') !== value;
 }

@@ -15,7 +15,10 @@ export class ImageMounts implements RemoteImages {
   readonly #cache: BlockCache;
   readonly #finder: ImageFinder;
   readonly #log: Logger;
+  /** By mount point. */
   readonly #mounts = new Map<string, Promise<Mounted>>();
+  /** These, and those that were unmounted while something used them. */
+  readonly #live = new Set<Mount>();
 
   constructor(cache: BlockCache, finder: ImageFinder, logger: Logger = log) {
     this.#cache = cache;
@@ -37,7 +40,9 @@ export class ImageMounts implements RemoteImages {
     this.#mounts.set(at, mounting);
     try {
       const { mount, opened } = await mounting;
+      this.#live.add(mount);
       void mount.ended.then(async ({ message }) => {
+        this.#live.delete(mount);
         if (this.#mounts.get(at) === mounting) this.#mounts.delete(at);
         this.#log.info(`${at}: ${message}`);
         await opened.close();
@@ -65,19 +70,21 @@ export class ImageMounts implements RemoteImages {
 
   /** How many images are mounted. */
   get count(): number {
-    return this.#mounts.size;
+    return this.#live.size;
   }
 
+  /** Containers that still use it keep it until they end, or this process does. */
   async unmount(mountpoint: string): Promise<void> {
     const mounting = this.#mounts.get(mountpoint);
     if (mounting === undefined) return;
     const { mount } = await mounting;
-    await mount.unmount({ lazy: true });
-    await mount.ended;
+    mount.detach({ lazy: true });
+    this.#mounts.delete(mountpoint);
   }
 
-  /** Unmounts everything, in use or not. */
+  /** Ends all mounts, in use or not: readers get errors from then on. */
   async close(): Promise<void> {
     await Promise.allSettled([...this.#mounts.keys()].map((mountpoint) => this.unmount(mountpoint)));
+    await Promise.allSettled([...this.#live].map((mount) => mount.close()));
   }
 }

@@ -1,6 +1,6 @@
 /** Images of registries that can be mounted without being pulled, as the snapshotter needs them. */
 
-/** An image that its registry has expanded. */
+/** An image that its registry or this host has expanded, or whose layers can be read by their tables of contents. */
 export interface RemoteImageInfo {
   readonly reference: string;
   /** Of the image of this platform. */
@@ -13,8 +13,9 @@ export interface RemoteImageInfo {
 
 export interface RemoteImages {
   /**
-   * The image that a reference stands for, when it can be mounted at once; otherwise why not. Never rejects for what
-   * a registry does: the snapshot is then an ordinary one.
+   * The image that a reference stands for, made so that it can be mounted, which takes as long as downloading it where
+   * nobody has expanded it; otherwise why it cannot be. Never rejects for what a registry does: the snapshot is then
+   * an ordinary one. Rejects with SnapshotError UNAVAILABLE when the snapshotter ends meanwhile.
    */
   find(reference: string, manifestDigest: string | undefined): Promise<RemoteImageInfo | { reason: string }>;
   /**

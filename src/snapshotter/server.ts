@@ -32,6 +32,12 @@ const CLOSE_POLL_MS = 10;
 /** Snapshots in one message of a list: with all their labels they stay far below gRPC's 4 MiB. */
 const LIST_CHUNK = 100;
 
+/**
+ * UTF-16 units of an error's text, which may name a key of any length. It travels in a header: one that is longer than
+ * 64 KiB, encoded, is never sent, and neither is one that is no well-formed text.
+ */
+const MAX_DETAILS = 4096;
+
 const STATUS: Readonly<Record<SnapshotErrorCode, status>> = {
   NOT_FOUND: status.NOT_FOUND,
   ALREADY_EXISTS: status.ALREADY_EXISTS,
@@ -133,7 +139,8 @@ function handlers(snapshotter: Snapshotter, logger: Logger, calls: Set<object>) 
         }
         call.end();
       } catch (error) {
-        call.destroy(grpcError(error, logger));
+        // A stream that is destroyed sends no status, and the client waits for ever.
+        call.emit('error', grpcError(error, logger));
       }
     },
   };
@@ -143,5 +150,7 @@ function grpcError(error: unknown, logger: Logger): Error & { code: status; deta
   const { message, stack } = error as Error;
   if (!(error instanceof SnapshotError)) logger.error(`snapshot request failed: ${stack ?? message}`);
   const code = error instanceof SnapshotError ? STATUS[error.code] : status.UNKNOWN;
-  return Object.assign(new Error(message), { code, details: message });
+  // Without the halves of surrogate pairs.
+  const details = Buffer.from(message.slice(0, MAX_DETAILS)).toString();
+  return Object.assign(new Error(message), { code, details });
 }

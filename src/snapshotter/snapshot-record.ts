@@ -1,15 +1,21 @@
 /** How a snapshot is written in its directory: `snapshot.json`, version 1. */
 import { JsonObject } from '../oci/json-object.js';
 import type { RemoteLayer, Snapshot, SnapshotKind, Usage } from './snapshot.js';
+import { SnapshotError } from './snapshot-error.js';
 
 const VERSION = 1;
-/** More than all labels of a snapshot that containerd accepts in practice. */
+/** What is larger is not written either. More than all labels that clients give a snapshot in practice. */
 const MAX_RECORD_BYTES = 1 << 20;
 
+/** Throws SnapshotError INVALID_ARGUMENT. */
 export function encodeSnapshot(snapshot: Snapshot): Uint8Array {
   const { createdAt, updatedAt, ...rest } = snapshot;
   const times = { createdAt: createdAt.toString(), updatedAt: updatedAt.toString() };
-  return Buffer.from(`${JSON.stringify({ version: VERSION, ...rest, ...times })}\n`);
+  const bytes = Buffer.from(`${JSON.stringify({ version: VERSION, ...rest, ...times })}\n`);
+  if (bytes.length > MAX_RECORD_BYTES) {
+    throw new SnapshotError('INVALID_ARGUMENT', `the labels of a snapshot exceed ${MAX_RECORD_BYTES} bytes`);
+  }
+  return bytes;
 }
 
 /** Throws OciError CORRUPT; `what` names the file. */

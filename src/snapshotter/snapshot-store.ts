@@ -11,12 +11,12 @@
  */
 import { mkdir, mkdtemp, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { addon } from '../native/addon.js';
 import { syncDirectory, writeDurably } from '../oci/durable-file.js';
 import { type Logger, log } from '../telemetry/logger.js';
 import type { Labels, RemoteLayer, Snapshot, SnapshotInfo, Usage } from './snapshot.js';
 import { SnapshotError } from './snapshot-error.js';
 import { decodeSnapshot, encodeSnapshot } from './snapshot-record.js';
-import { wallClock } from './wall-clock.js';
 
 const RECORD = 'snapshot.json';
 /** Bytes of a key or name; containerd's are about a hundred. */
@@ -94,7 +94,7 @@ export class SnapshotStore {
       checkLabels(labels);
       this.#checkFree(name);
       if (parent !== '') this.#checkParent(parent);
-      const now = wallClock();
+      const now = addon.realTime();
       const times = { createdAt: now, updatedAt: now };
       const id = this.#nextID;
       const snapshot = { id, name, parent, kind, labels: { ...labels }, ...times, usage: undefined, remote };
@@ -133,7 +133,7 @@ export class SnapshotStore {
         }
         this.#checkParent(parent);
       }
-      const now = wallClock();
+      const now = addon.realTime();
       const committed: Snapshot = {
         ...active,
         name,
@@ -168,13 +168,13 @@ export class SnapshotStore {
           for (const [key, value] of Object.entries(labels)) changed.set(key, value);
         } else if (path.startsWith('labels.')) {
           const key = path.slice('labels.'.length);
-          changed.set(key, labels[key] ?? '');
+          changed.set(key, Object.hasOwn(labels, key) ? (labels[key] ?? '') : '');
         } else {
           throw new SnapshotError('INVALID_ARGUMENT', `${path} of snapshot ${name} cannot be updated`);
         }
       }
       for (const [key, value] of changed) if (value === '') changed.delete(key);
-      const updated = { ...found, labels: Object.fromEntries(changed), updatedAt: wallClock() };
+      const updated = { ...found, labels: Object.fromEntries(changed), updatedAt: addon.realTime() };
       checkLabels(updated.labels);
       await this.#write(updated);
       this.#byName.set(name, updated);

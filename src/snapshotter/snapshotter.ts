@@ -1,9 +1,8 @@
 /**
- * Snapshots in overlayfs, as containerd expects them of a snapshotter, and layers of expanded images that nobody has
- * to unpack.
+ * Snapshots in overlayfs, as containerd expects them of a snapshotter, and layers of images that nobody has to unpack.
  *
- * When containerd is about to unpack a layer of an image that its registry has expanded, the answer is that the
- * snapshot exists already: containerd then neither downloads nor unpacks it. Such a snapshot is a line in the store.
+ * When containerd is about to unpack a layer of an image that can be mounted, the answer is that the snapshot exists
+ * already: containerd then neither downloads nor unpacks it. Such a snapshot is a line in the store.
  * What is mounted, when a container needs it, is the image, once, whatever its number of layers.
  */
 import { existsSync } from 'node:fs';
@@ -191,7 +190,7 @@ export class Snapshotter {
   /** True when the layer is that of an image that can be mounted, and its snapshot is there now. */
   async #adopt(layer: AnnotatedLayer, parent: string, labels: Labels): Promise<boolean> {
     if (this.#images === undefined) return false;
-    if (this.#store.has(layer.target)) return true;
+    if (this.#isThere(layer, parent)) return true;
     if (parent !== '' && this.#store.get(parent).remote === undefined) return false;
     const found = await this.#images.find(layer.reference, layer.manifestDigest);
     if ('reason' in found) {
@@ -213,10 +212,19 @@ export class Snapshotter {
       await this.#store.create(snapshot, async () => {});
     } catch (error) {
       // Two clients pull one image at once.
-      if (error instanceof SnapshotError && error.code === 'ALREADY_EXISTS') return true;
+      if (error instanceof SnapshotError && error.code === 'ALREADY_EXISTS')
+        return this.#isThere(layer, parent);
       throw error;
     }
     return true;
+  }
+
+  /**
+   * containerd looks for the snapshot on this very parent. In another of its namespaces, where the parent was unpacked,
+   * it is on another.
+   */
+  #isThere({ target }: AnnotatedLayer, parent: string): boolean {
+    return this.#store.has(target) && this.#store.get(target).parent === parent;
   }
 
   /** Mounts again what snapshots in use need: after a reboot nothing is mounted any more. */
@@ -247,7 +255,17 @@ const PARAMETERS = '/sys/module/overlay/parameters';
 
 function fieldOf({ name, parent, kind, labels }: SnapshotInfo, path: readonly string[]): string | undefined {
   const [first, ...rest] = path;
-  if (first === 'labels') return Object.hasOwn(labels, rest.join('.')) ? labels[rest.join('.')] : undefined;
-  if (rest.length > 0) return undefined;
-  return first === 'name' ? name : first === 'parent' ? parent : first === 'kind' ? kind : undefined;
+  switch (first) {
+    case 'labels':
+      return Object.hasOwn(labels, rest.join('.')) ? labels[rest.join('.')] : undefined;
+    case 'name':
+      return name;
+    case 'parent':
+      // A snapshot without one has the field, too.
+      return parent ?? '';
+    case 'kind':
+      return kind;
+    default:
+      return undefined;
+  }
 }

@@ -76,6 +76,25 @@ test('a snapshot that is committed with a parent gets it, unless it has one', as
   t.is(await code(t, store.commit('y', 'z', {}, usage, 'p')), 'INVALID_ARGUMENT');
 });
 
+test('labels are refused that a restart could not read', async (t) => {
+  const root = await temporaryRoot(t);
+  const store = await SnapshotStore.open(root, quiet);
+  const entries = Array.from({ length: 300 }, (_, index) => [`label-${index}`, 'v'.repeat(4000)]);
+  const labels = Object.fromEntries(entries) as Record<string, string>;
+  await store.create(active('a'), nothing);
+  t.is(await code(t, store.create({ ...active('b'), labels }, nothing)), 'INVALID_ARGUMENT');
+  t.is(await code(t, store.update({ name: 'a', labels }, [])), 'INVALID_ARGUMENT');
+  t.is(await code(t, store.commit('a', 'c', labels, usage)), 'INVALID_ARGUMENT');
+  t.deepEqual([...(await SnapshotStore.open(root, quiet)).all()], [...store.all()]);
+});
+
+test('a label of any name is removed', async (t) => {
+  const store = await SnapshotStore.open(await temporaryRoot(t), quiet);
+  await store.create({ ...active('a'), labels: { constructor: 'x', other: 'y' } }, nothing);
+  const { labels } = await store.update({ name: 'a', labels: {} }, ['labels.constructor', 'labels.toString']);
+  t.deepEqual(labels, { other: 'y' });
+});
+
 test('of two who ask for one name at once, one gets it', async (t) => {
   const store = await SnapshotStore.open(await temporaryRoot(t), quiet);
   const results = await Promise.allSettled([1, 2, 3, 4].map(() => store.create(active('a'), nothing)));
