@@ -12,6 +12,8 @@ import { Samba } from '../test/system/samba.js';
 import { buildImage, type DemoImage, GREETING } from './image.js';
 
 const orca = new URL('../src/cli/main.js', import.meta.url).pathname;
+/** The command as it is installed, which asks a daemon for containers. */
+const launcher = new URL('../../bin/orca', import.meta.url).pathname;
 const unpackAndRun = new URL('unpack-and-run.js', import.meta.url).pathname;
 
 /** How long a command took, in milliseconds, and what it printed. */
@@ -37,12 +39,17 @@ if (process.getuid?.() !== 0) {
 }
 const directory = await mkdtemp('/var/tmp/orca-demo-');
 let samba: Samba | undefined;
+let hasDaemon = false;
 try {
   print(await compare());
 } catch (error) {
   console.error(`demo: ${(error as Error).message}`);
   process.exitCode = 1;
 } finally {
+  if (hasDaemon) {
+    const stop = ['daemon', '--stop', '--force', '--run-dir', join(directory, 'run')];
+    await byDaemon(stop).catch((error: Error) => console.error(error.message));
+  }
   await samba?.stop();
   await rm(directory, { recursive: true, force: true });
 }
@@ -87,8 +94,9 @@ async function compare(): Promise<Comparison> {
   const options = ['--store', store, '--cache', at('cache'), '--run-dir', at('run')];
   const run = () =>
     runc
-      ? command([orca, 'run', '--rm', ...options, image.tag], environment)
+      ? byDaemon(['run', '--rm', ...options, image.tag], environment)
       : mountAndChroot(options, image, at('mount'), environment);
+  hasDaemon = runc;
   const mounted = { first: await run(), second: await run() };
   const outcomes = [mounted.first, mounted.second, ...(unpacked ? [unpacked.first, unpacked.second] : [])];
   for (const { stdout } of outcomes) {
@@ -122,15 +130,20 @@ async function mountAndChroot(
   }
 }
 
+/** The command as users have it. */
+function byDaemon(args: string[], environment: Record<string, string> = {}): Promise<Outcome> {
+  return command(args, { ...environment, ORCA_NO_DAEMON: undefined }, launcher);
+}
+
 /** Runs a script of ours, or another program, and fails with what it printed when it does not end with 0. */
 async function command(
   args: string[],
-  environment: Record<string, string> = {},
+  environment: Record<string, string | undefined> = {},
   file = process.execPath,
 ): Promise<Outcome> {
   const began = performance.now();
   const child = spawn(file, args, {
-    // Each command is to stand for itself: no daemon stays behind.
+    // But for containers each command is to stand for itself.
     env: { ...process.env, ORCA_NO_DAEMON: '1', ...environment },
     stdio: ['ignore', 'pipe', 'inherit'],
   });

@@ -57,6 +57,8 @@ reload_units() {
 if [ -n "$uninstall" ]; then
   if [ -z "$root" ] && [ -d /run/systemd/system ]; then
     systemctl disable --now orca-snapshotter.service orca.service orca.socket 2>/dev/null || true
+    # From systemd 254 on it keeps the mounts for a daemon that never comes, and their readers would wait for ever.
+    systemctl clean --what=fdstore orca.service 2>/dev/null || true
   fi
   [ "$(readlink "$root/sbin/mount.fuse.orca" 2>/dev/null)" != "$helper" ] || rm -f "$root/sbin/mount.fuse.orca"
   rm -rf "$library" "$library.new" "$library.old"

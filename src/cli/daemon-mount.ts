@@ -1,5 +1,6 @@
 /** Mounts that commands leave to the host daemon. */
 import { resolve } from 'node:path';
+import { counted } from '../counted.js';
 import { API_VERSION, type Line, type MountInfo, type PingAnswer } from '../daemon/api.js';
 import type { DaemonClient } from '../daemon/client.js';
 import { fileTree, orderOf, thisCaller } from '../daemon/order.js';
@@ -98,6 +99,6 @@ export async function pullByDaemon(
 ): Promise<string> {
   const order = orderOf(request, thisCaller());
   const { image, manifestDigest, layers } = await client.pull(order, { signal, onLine: repeatLog });
-  log.info(`${image} has ${layers} layers`);
+  log.info(`${image} has ${counted(layers, 'layer')}`);
   return manifestDigest;
 }

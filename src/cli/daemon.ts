@@ -1,5 +1,6 @@
 /** `orca daemon`: the host daemon under its supervisor, in the foreground; or its replacement, or its end. */
 import { type Command, Option } from 'commander';
+import { counted } from '../counted.js';
 import { addDaemonPlace, type DaemonOptions, daemonPlace } from './daemon-options.js';
 import { guarded } from './failure.js';
 import { addLogOptions, applyLogOptions, logOptionsOf } from './options.js';
@@ -81,7 +82,7 @@ async function replace(
     if (now !== undefined && now.startedAt !== before.startedAt) {
       const { version, mounts, adoption } = now;
       process.stdout.write(
-        `orca ${version} serves ${mounts} mounts, ${adoption.milliseconds} ms after its start\n`,
+        `orca ${version} serves ${counted(mounts, 'mount')}, ${adoption.milliseconds} ms after its start\n`,
       );
       return;
     }

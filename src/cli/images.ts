@@ -1,5 +1,6 @@
 /** `orca images`: the images that the cache of the host daemon holds; pinned, unpinned, removed. `orca prune`. */
 import type { Command } from 'commander';
+import { counted } from '../counted.js';
 import type { ImageInfo } from '../daemon/api.js';
 import { addDaemonOptions, type DaemonOptions, hostDaemon } from './daemon-options.js';
 import { guarded } from './failure.js';
@@ -52,11 +53,11 @@ export function addPruneCommand(program: Command): void {
     guarded(async (options: DaemonOptions & { all?: boolean }) => {
       await applyLogOptions(command, 'info');
       const daemon = await hostDaemon(command, options);
-      const before = (await daemon.cache()).used;
-      const images = await daemon.prune(options.all);
-      const freed = Math.max(0, before - (await daemon.cache()).used);
+      const { images, bytesFreed } = await daemon.prune(options.all);
       const removed = images.map(({ image, manifestDigest }) => `${image} ${manifestDigest}\n`).join('');
-      process.stdout.write(`${removed}${images.length} images removed, ${formatBytes(freed)} freed\n`);
+      process.stdout.write(
+        `${removed}${counted(images.length, 'image')} removed, ${formatBytes(bytesFreed)} freed\n`,
+      );
     }),
   );
 }

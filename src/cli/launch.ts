@@ -27,6 +27,9 @@ interface ParsedRun {
   options: RunCommandOptions;
 }
 
+/** A startup profile is replayed when the container is prepared, which is a matter of milliseconds, or after so many. */
+const PREPARED_MS = 1000;
+
 const version = packageVersion();
 
 /** Answers POST /v1/launch. Throws DaemonError INVALID_REQUEST; all other failures are in the answer. */
@@ -79,6 +82,7 @@ async function prepare(
     const order = {
       ...orderOf(await imageRequestOf(image, options), { directory, environment }),
       ...mountSettingsOf(options),
+      replayAfter: PREPARED_MS,
     };
     const prepared = await PreparedContainer.prepare(
       {
@@ -98,6 +102,7 @@ async function prepare(
       },
       signal,
     );
+    daemon.mounts.replay(prepared.id);
     return {
       kind: 'run',
       text: said.text,

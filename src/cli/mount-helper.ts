@@ -34,7 +34,7 @@ try {
 process.exit();
 
 async function mount(order: HelperOrder, image: string, mountpoint: string, options: MountCommandOptions) {
-  const { locate } = await import('../mount/mount-point.js');
+  const { isAutomounting, locate } = await import('../mount/mount-point.js');
   const place = await locate(mountpoint);
   const said = (text: string) => {
     if (order.verbose) process.stdout.write(`mount.fuse.orca: ${text}\n`);
@@ -42,12 +42,13 @@ async function mount(order: HelperOrder, image: string, mountpoint: string, opti
   if (order.remount) {
     if ((await mountedImage(place)) === undefined) throw new HelperUsageError(`${place} is no mount of orca`);
   } else if (await isMounted(image, place)) {
-    // `mount -a` cannot know, since the kernel has other words for what is mounted than fstab.
+    // `mount -a` cannot know where fstab has other words for an image than the kernel, such as no tag.
     return said(`${image} is mounted at ${place} already`);
   } else {
     if (order.fake) return said(`${image} would be mounted at ${place}`);
     // What a mount unit of systemd starts ends with that unit; a daemon would take other mounts with it.
-    said(await mountInBackground(command, image, mountpoint, { ...options, startDaemon: false }));
+    const choice = (await isAutomounting(place)) ? { daemon: false } : { startDaemon: false };
+    said(await mountInBackground(command, image, mountpoint, { ...options, ...choice }));
   }
   if (order.fake || !(order.noexec || order.remount)) return;
   setNoexec(place, order.noexec);
@@ -73,7 +74,7 @@ async function mountedImage(place: string): Promise<string | undefined> {
   ]);
   const there = await mountAt(place);
   if (there?.type !== ORCA_TYPE || (await isDead(place))) return undefined;
-  return there.source.replace(/^orca:/, '');
+  return there.source;
 }
 
 async function isMounted(image: string, place: string): Promise<boolean> {

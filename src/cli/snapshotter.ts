@@ -26,9 +26,9 @@ export function addSnapshotterCommand(program: Command): void {
     .command('snapshotter')
     .summary('serve snapshots to containerd')
     .description(
-      'Serves containerd as a snapshotter, until SIGTERM or SIGINT. Images that their registry has expanded are\n' +
-        'mounted by the host daemon, which is started if need be, and not pulled; all others are unpacked into\n' +
-        'overlayfs as usual.',
+      'Serves containerd as a snapshotter, until SIGTERM or SIGINT. Images are mounted by the host daemon, which\n' +
+        'is started if need be, from the share or from their blobs; those that cannot be are unpacked into overlayfs\n' +
+        'as usual.',
     )
     .option('--root <dir>', 'snapshots, on a disk file system', '/var/lib/orca/snapshotter')
     .option('--listen <path>', 'socket that containerd connects to', '/run/orca/snapshotter.sock')

@@ -13,12 +13,13 @@ export function addUmountCommand(program: Command): void {
       'Unmounts what orca mount has mounted, and waits until the process that served it has ended.',
     )
     .argument('<mountpoint>')
+    .option('-f, --force', 'also when it is in use: what uses it gets errors')
     .addOption(runDirectoryOption())
     .addOption(configOption());
   addSocketOption(command);
   addLogOptions(command);
   command.action(
-    guarded(async (mountpoint: string, options: { runDir: string; socket?: string }) => {
+    guarded(async (mountpoint: string, options: { runDir: string; socket?: string; force?: boolean }) => {
       await applyLogOptions(command, 'info');
       const [{ unmount }, { DaemonClient }, { socketOf }, { locate }] = await Promise.all([
         import('../runtime/mount-point.js'),
@@ -26,13 +27,13 @@ export function addUmountCommand(program: Command): void {
         import('../daemon/start.js'),
         import('../mount/mount-point.js'),
       ]);
-      const { runDir, socket } = await configured(command, options);
+      const { runDir, socket, force = false } = await configured(command, options);
       const place = await locate(mountpoint);
       const daemon = new DaemonClient(resolve(socket ?? socketOf(runDir)));
       const mounts = (await daemon.ping()) === undefined ? [] : await daemon.mounts();
       const served = mounts.find((mount) => mount.mountpoint === place);
-      if (served === undefined) await unmount(mountpoint, runDir);
-      else await daemon.removeMount(served.id);
+      if (served === undefined) await unmount(mountpoint, runDir, force);
+      else await daemon.removeMount(served.id, { force });
     }),
   );
 }

@@ -2,11 +2,13 @@
  * The other machines: the share or the registry that an image comes from, reached and logged in to as a mount would
  * do it, and the clock against the registry's.
  */
+
 import { lookup } from 'node:dns/promises';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { isIP } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { counted } from '../counted.js';
 import { OrcaError } from '../errors.js';
 import { INDEX_PATH, listImages, MAX_INDEX_BYTES } from '../image/catalog.js';
 import type { ImageRequest } from '../mount/open-image.js';
@@ -57,7 +59,7 @@ export async function checkStore({ store, credentials, image }: StoreRequest): P
     if (kind !== 'file') findings.push(await checkName(new URL(location).hostname));
     const index = await source.readFile(INDEX_PATH, MAX_INDEX_BYTES, AbortSignal.timeout(PATIENCE_MS));
     const login = kind === 'smb' ? 'negotiated, logged in, share opened; ' : '';
-    findings.push(ok('store', `${location}: ${login}${listImages(index).length} images`));
+    findings.push(ok('store', `${location}: ${login}${counted(listImages(index).length, 'image')}`));
     if (image !== undefined) findings.push(await checkImage(source, image));
   } catch (error) {
     findings.push(failure('store', error));
@@ -79,7 +81,7 @@ async function checkImage(source: Source, image: string): Promise<Finding> {
     const found = await inTemporaryDirectory((directory) =>
       loadImage(source, image, directory, AbortSignal.timeout(PATIENCE_MS)),
     );
-    return ok('image', `${found.name}, ${found.devices.length} layers`);
+    return ok('image', `${found.name}, ${counted(found.devices.length, 'layer')}`);
   } catch (error) {
     return failure('image', error);
   }

@@ -1,5 +1,7 @@
 /** The daemon and the snapshotter of this host, as far as they run. */
+
 import { existsSync } from 'node:fs';
+import { counted } from '../counted.js';
 import { DaemonClient } from '../daemon/client.js';
 import { connectionRefusal } from '../runtime/unix-socket.js';
 import { type Finding, ok, warning } from './finding.js';
@@ -15,7 +17,7 @@ export async function checkDaemon(socket: string, version: string, cache: string
       if (!existsSync(socket)) return ok(name, 'none runs: each command serves its own mounts');
       return warning(name, `nobody listens at ${socket}`, 'start it: orca daemon, or systemctl start orca');
     }
-    const text = `orca ${answer.version}, pid ${answer.pid}, ${answer.mounts} mounts`;
+    const text = `orca ${answer.version}, pid ${answer.pid}, ${counted(answer.mounts, 'mount')}`;
     if (!answer.supervised)
       return warning(name, `${text}; a crash ends its mounts`, 'start it by orca daemon or systemd');
     if (answer.version !== version)

@@ -5,7 +5,7 @@ export const LATENCY_BOUNDS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5
 
 export class Histogram {
   /** By bound; the last is for what exceeds all of them. Not cumulative. */
-  readonly counts: number[] = Array.from({ length: LATENCY_BOUNDS.length + 1 }, () => 0);
+  readonly counts: number[] = new Array<number>(LATENCY_BOUNDS.length + 1).fill(0);
   /** Of all milliseconds. */
   sum = 0;
   count = 0;

@@ -16,6 +16,8 @@ export interface OrcaOptions {
   env?: NodeJS.ProcessEnv;
   cwd?: string;
   input?: string;
+  /** The bundle, say; the compiled sources otherwise. */
+  script?: string;
   /** A program that starts it, with its arguments, such as `unshare`. */
   under?: readonly string[];
 }
@@ -26,7 +28,7 @@ export function startOrca(
   options: OrcaOptions = {},
 ): { process: ChildProcess; ended: Promise<Ended> } {
   const own = Object.entries(process.env).filter(([name]) => !name.startsWith('ORCA_'));
-  const [file, ...rest] = [...(options.under ?? []), process.execPath, orcaScript, ...args];
+  const [file, ...rest] = [...(options.under ?? []), process.execPath, options.script ?? orcaScript, ...args];
   const child = spawn(file ?? '', rest, {
     env: { ...Object.fromEntries(own), ORCA_NO_DAEMON: '1', ...options.env },
     stdio: [options.input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'],

@@ -2,8 +2,11 @@ import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
+import { BlockCache } from '../../src/cache/block-cache.js';
 import { ProfileStore } from '../../src/cache/profile-store.js';
 import { StartupProfile } from '../../src/cache/startup-profile.js';
+import { FileSource } from '../../src/source/file-source.js';
+import { loadImage } from '../../src/source/remote-image.js';
 import { addImage, content } from '../source/store-fixture.js';
 import { isOneLine, orca } from './orca.js';
 
@@ -11,6 +14,7 @@ async function place(t: ExecutionContext) {
   const directory = await mkdtemp(join(tmpdir(), 'orca-profile-cli-'));
   t.teardown(() => rm(directory, { recursive: true }));
   const store = join(directory, 'store');
+  await addImage(store, 'app:0', [{ one: content('one', 300_000) }]);
   const image = await addImage(store, 'app:1', [{ one: content('one', 400_000) }]);
   for (const folder of ['locks', 'tmp']) await mkdir(join(store, folder));
   const profile = StartupProfile.record(
@@ -25,11 +29,11 @@ async function place(t: ExecutionContext) {
       ...['profile', command, 'app:1', '--store', store, '--config', '/dev/null'],
       ...['--cache', join(directory, cache), ...more],
     ]);
-  return { on, image, directory };
+  return { on, image, directory, store, profile };
 }
 
 test('what one host has pushed into a store, another shows', async (t) => {
-  const { on, image } = await place(t);
+  const { on, image, directory, store, profile } = await place(t);
   const before = await on('other', 'show');
   t.is(before.code, 1);
   t.true(isOneLine(before), before.stderr);
@@ -38,6 +42,17 @@ test('what one host has pushed into a store, another shows', async (t) => {
     /there is no startup profile of app:1: one is recorded when a container of it runs here/,
   );
   t.is((await on('other', 'push')).code, 1);
+
+  // A host that has run another version says what it does without one.
+  const cache = await BlockCache.open(join(directory, 'earlier'));
+  const earlier = await loadImage(new FileSource(store), 'app:0', cache.directory);
+  (await cache.images.begin(earlier))();
+  await cache.profiles.write(earlier.manifestDigest, profile.encode());
+  cache.close();
+  const helped = await on('earlier', 'show');
+  t.is(helped.code, 1);
+  t.true(isOneLine(helped), helped.stderr);
+  t.regex(helped.stderr, /no startup profile of app:1: .*; that start is helped by the one of app:0/);
 
   const pushed = await on('recording', 'push');
   t.is(pushed.code, 0, pushed.stderr);

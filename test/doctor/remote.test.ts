@@ -23,7 +23,7 @@ test('a store is opened, and the image in it', async (t) => {
   t.deepEqual(states(await checkStore({ store })), ['store ok']);
   const found = await checkStore({ store, image: 'app:1' });
   t.deepEqual(states(found), ['store ok', 'image ok']);
-  t.is(found[1]?.text, 'app:1, 1 layers');
+  t.is(found[1]?.text, 'app:1, 1 layer');
   t.deepEqual(states(await checkStore({ store, image: 'other:1' })), ['store ok', 'image problem']);
 });
 
