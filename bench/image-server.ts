@@ -68,6 +68,7 @@ export class ImageServer {
   private constructor(
     /** HOST:PORT of the registry, as hosts reach it. */
     readonly host: string,
+    private readonly links: readonly Link[],
     private readonly ends: readonly (() => Promise<unknown>)[],
   ) {}
 
@@ -82,11 +83,17 @@ export class ImageServer {
       ends.unshift(() => registry.stop());
       const link = await Link.open(work, registry.port, speed);
       ends.unshift(() => link.close());
-      return new ImageServer(`127.0.0.1:${link.port}`, ends);
+      return new ImageServer(`127.0.0.1:${link.port}`, [shareLink, link], ends);
     } catch (error) {
       for (const end of ends) await end();
       throw error;
     }
+  }
+
+  /** Through both links, in both directions. */
+  async bytes(): Promise<number> {
+    const counts = await Promise.all(this.links.map((link) => link.bytes()));
+    return counts.reduce((sum, count) => sum + count, 0);
   }
 
   async stop(): Promise<void> {

@@ -54,10 +54,6 @@ export async function cpuSeconds(pid: number): Promise<number> {
   return (Number(fields[11]) + Number(fields[12])) / TICKS;
 }
 
-export async function parentOf(pid: number): Promise<number> {
-  return Number((await processStatus(pid))[1]);
-}
-
 /** Fields of /proc/PID/stat from the third on, the state. */
 async function processStatus(pid: number): Promise<string[]> {
   const stat = await readFile(`/proc/${pid}/stat`, 'latin1');
@@ -78,6 +74,7 @@ const HOST_PROGRAMS = [
   'skopeo',
   'umoci',
   'ctr',
+  'ctr-remote',
   'containerd',
   'containerd-shim-runc-v2',
   'mount',
@@ -86,9 +83,9 @@ const HOST_PROGRAMS = [
 
 /**
  * Leaves nothing of any image in the kernel's caches, while the programs of the host are there, and the files of the
- * server, which stands for another machine: neither side is to wait for that one's disk.
+ * server, which stands for another machine: neither side is to wait for that one's disk. `programs`: more of the host's.
  */
-export async function coldHost(serverFiles: string): Promise<void> {
+export async function coldHost(serverFiles: string, programs: readonly string[] = []): Promise<void> {
   await run('sync', []);
   await dropCaches(3);
   const script = `find "$1" -type f -printf '%i %p\\0' | sort -zunk1,1 | cut -zd' ' -f2- | xargs -0 cat > /dev/null
@@ -96,7 +93,16 @@ cat "$2" "$3"/*.js > /dev/null
 shift 3
 for program; do cat "$(command -v "$program")" > /dev/null; done`;
   const bundles = packageFile('dist/bin');
-  await run('sh', ['-c', script, 'sh', serverFiles, process.execPath, bundles, ...HOST_PROGRAMS]);
+  await run('sh', [
+    '-c',
+    script,
+    'sh',
+    serverFiles,
+    process.execPath,
+    bundles,
+    ...HOST_PROGRAMS,
+    ...programs,
+  ]);
 }
 
 /** Empties the kernel's page cache (1), dentries and inodes (2), or both (3), of the whole machine. */

@@ -6,8 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { DaemonClient } from '../src/daemon/client.js';
 import { socketOf } from '../src/daemon/start.js';
 import { packageFile } from '../src/installation.js';
-import { run } from '../test/system/command.js';
-import { parentOf } from './measure.js';
+import { parentOf, run } from '../test/system/command.js';
 
 /** The command as users have it: the launcher, with the bundles. */
 export const ORCA = packageFile('native/build/orca');
@@ -23,6 +22,8 @@ const END_MS = 60_000;
 export interface DaemonOptions {
   /** A directory that the daemon's startup profiles are copied from. */
   profiles?: string | undefined;
+  /** One that what it knows of the images that it has mounted is copied from. */
+  inventory?: string | undefined;
   /** Added to its environment. */
   env?: NodeJS.ProcessEnv;
 }
@@ -47,10 +48,11 @@ export class ResidentDaemon {
     };
   }
 
-  static async start(place: string, { profiles, env = {} }: DaemonOptions = {}): Promise<ResidentDaemon> {
+  static async start(place: string, { env = {}, ...known }: DaemonOptions = {}): Promise<ResidentDaemon> {
     const daemon = new ResidentDaemon(place, env);
     await mkdir(daemon.cache, { recursive: true });
-    if (profiles !== undefined) await cp(profiles, join(daemon.cache, 'profiles'), { recursive: true });
+    for (const [folder, from] of Object.entries(known))
+      if (from !== undefined) await cp(from, join(daemon.cache, folder), { recursive: true });
     await daemon.orca('daemon', '--detach');
     return daemon;
   }

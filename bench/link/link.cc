@@ -3,7 +3,8 @@
 //
 //   link TARGET_ADDRESS TARGET_PORT RTT_MICROSECONDS MBIT_PER_SECOND
 //
-// Listens on a free port of 127.0.0.1, prints it, and serves until stdin ends. Every chunk that is read leaves when
+// Listens on a free port of 127.0.0.1, prints it, and serves until stdin ends. For every line on stdin it prints how many
+// bytes have come from both sides since it was started. Every chunk that is read leaves when
 // the link has sent what came before it and it has travelled for half the round trip time. The handshake itself is
 // not slowed down, so a new connection costs its first round trip when it first speaks.
 #include <arpa/inet.h>
@@ -51,6 +52,7 @@ struct Chunk {
 // One direction of the link: when it will have sent everything that it was given.
 struct Wire {
   int64_t free_at = 0;
+  int64_t bytes = 0;
 };
 
 struct Settings {
@@ -94,6 +96,7 @@ void read_from(Flow& flow, const Settings& settings, bool& broken) {
     bytes.resize(static_cast<size_t>(count));
     const int64_t start = std::max(nanoseconds(), flow.wire->free_at);
     flow.wire->free_at = start + static_cast<int64_t>(static_cast<double>(count) * settings.nanoseconds_per_byte);
+    flow.wire->bytes += count;
     flow.held += bytes.size();
     flow.chunks.push_back({flow.wire->free_at + settings.delay, std::move(bytes)});
   }
@@ -169,8 +172,13 @@ void serve(int listener, const Settings& settings) {
     for (int i = 0; i < count; i++) {
       const int descriptor = events[i].data.fd;
       if (descriptor == 0) {
-        char ignored[64];
-        if (read(0, ignored, sizeof ignored) <= 0) return;
+        char asked[64];
+        const ssize_t size = read(0, asked, sizeof asked);
+        if (size <= 0) return;
+        for (ssize_t line = std::count(asked, asked + size, '\n'); line > 0; line--) {
+          std::printf("%lld\n", static_cast<long long>(up.bytes + down.bytes));
+        }
+        std::fflush(stdout);
       } else if (descriptor == listener) {
         const int client = accept4(listener, nullptr, nullptr, SOCK_CLOEXEC);
         if (client < 0) continue;

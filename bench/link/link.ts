@@ -41,6 +41,14 @@ export class Link {
     return new Link(Number(line.toString()), child);
   }
 
+  /** Bytes in both directions since it was opened; one question at a time. */
+  async bytes(): Promise<number> {
+    const answer = once(this.process.stdout!, 'data');
+    this.process.stdin!.write('\n');
+    const [line] = (await answer) as [Buffer];
+    return Number(line.toString());
+  }
+
   /** Cuts all connections. */
   async close(): Promise<void> {
     if (this.process.exitCode !== null || this.process.signalCode !== null) return;

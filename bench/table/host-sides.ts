@@ -11,6 +11,7 @@ import { ContainerdProcess } from '../../test/system/containerd-process.js';
 import { freePort } from '../../test/system/free-port.js';
 import { withOverlay } from '../bundle.js';
 import { WARM_UP } from '../image-server.js';
+import { withoutZstd } from '../images/plain-layout.js';
 import type { BuiltImage } from '../images/table-images.js';
 import { seconds } from '../measure.js';
 import { untilReady } from '../readiness.js';
@@ -98,7 +99,8 @@ export class HostSides {
   /** Unpacks the image once, for `local`. */
   async unpack(): Promise<string> {
     const bundle = join(this.work, 'local');
-    await run('umoci', ['unpack', '--image', `${this.image.directory}:${this.image.tag}`, bundle]);
+    const layout = await withoutZstd(this.image.directory, join(this.work, 'plain'));
+    await run('umoci', ['unpack', '--image', `${layout}:${this.image.tag}`, bundle]);
     return bundle;
   }
 

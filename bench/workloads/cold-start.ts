@@ -1,26 +1,47 @@
 /**
- * A first start of Python with numpy: from an encrypted share by a host daemon that runs already, on an empty cache,
- * with and without startup profile and preload; against the same image unpacked on the local disk. The kernel's caches
- * are dropped before each; every side is an overlay and `runc run` of one bundle.
+ * A first start of Python with numpy: from an encrypted share by a host daemon that has run a container of another image,
+ * nothing of this one in its cache, with and without startup profile and preload, and with that of an earlier version whose
+ * layers are all others; against the same image unpacked on the local disk. Before each the kernel's caches are dropped, and the programs of the host and the files of the server read again (coldHost); every
+ * side is an overlay and `runc run` of one bundle.
  */
 import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { run } from '../../test/system/command.js';
 import { testImage } from '../../test/system/images.js';
 import { Samba } from '../../test/system/samba.js';
-import { overlayOver, pythonProcess, timeContainer, writeBundle } from '../bundle.js';
+import {
+  type BundleProcess,
+  overlayOver,
+  pythonProcess,
+  timeContainer,
+  withOverlay,
+  writeBundle,
+} from '../bundle.js';
+import { splitImage } from '../images/split-image.js';
 import { LINKS, Link } from '../link/link.js';
-import { cpuSeconds, dropCaches, interleaved, median } from '../measure.js';
+import { coldHost, cpuSeconds, interleaved, median } from '../measure.js';
 import { expandInto } from '../mounted-image.js';
 import { bundle, ResidentDaemon } from '../resident-daemon.js';
 import type { Figures, Workload } from '../workload.js';
 
+/** The same files in as many layers, none of which has what one of the image has. */
+const EARLIER = 'python:earlier';
+const LAYERS = 3;
 const PLACES = { rack: LINKS.rack, region: LINKS.region };
-/** What of the profile is used. */
+/** The image that the host has a profile of, and what of that is used. */
 const SIDES = {
-  preload: { profile: true, preload: true },
-  profile: { profile: true, preload: false },
-  none: { profile: false, preload: false },
+  preload: { profile: 'python', preload: true },
+  profile: { profile: 'python', preload: false },
+  next: { profile: EARLIER, preload: true },
+  none: { profile: undefined, preload: false },
+} as const;
+
+/** Of the image that the host has run before. */
+const otherProcess: BundleProcess = {
+  args: ['/usr/bin/perl', '-MPOSIX', '-e', 'print "other"'],
+  env: ['PATH=/usr/bin:/bin'],
+  cwd: '/',
+  uid: 0,
 };
 
 interface Start {
@@ -64,15 +85,29 @@ export const workload: Workload = {
             `cold_start_time_preload_vs_profile${suffix}`,
             { meaning: 'with ÷ without preload, both with profile' },
           ],
+          [
+            `cold_next_version_time_vs_noprofile${suffix}`,
+            {
+              meaning:
+                'with the profile of an earlier version of other layers, and preload ÷ without profile',
+            },
+          ],
+          [
+            `cold_next_version_time_vs_profile${suffix}`,
+            { meaning: 'the same ÷ with the profile of the image itself, and preload' },
+          ],
         ];
       }),
     ),
   },
   async run({ work, repetitions, defer, note }) {
     await bundle();
-    const { directory, tag, check } = await testImage('python');
+    const python = await testImage('python');
+    const { directory, tag, check } = python;
     const store = join(work, 'store');
     await expandInto(store, directory, tag, 'python');
+    const earlier = await splitImage(python, LAYERS);
+    await expandInto(store, earlier.directory, earlier.tag, EARLIER);
     const other = await testImage('nginx');
     await expandInto(store, other.directory, other.tag, 'nginx');
     const unpacked = join(work, 'unpacked');
@@ -97,32 +132,37 @@ export const workload: Workload = {
     const local = async (): Promise<number> => {
       const place = join(work, `local-${starts++}`);
       await mkdir(place);
-      await dropCaches(3);
+      await coldHost(store);
       const begun = performance.now();
       return (await startOver(join(unpacked, 'rootfs'), place, begun, begun)).total;
     };
     const orca = async (
       port: number,
-      { profile, preload }: { profile: boolean; preload: boolean },
-      recorded?: string,
+      { preload, image = 'python' }: { preload: boolean; image?: string },
+      recorded?: { profiles: string; inventory: string },
     ): Promise<Start & { cache: string; place: string }> => {
       const place = join(work, `start-${starts++}`);
       await mkdir(join(place, 'mnt'), { recursive: true });
-      const daemon = await ResidentDaemon.start(place, profile ? { profiles: recorded } : {});
+      const daemon = await ResidentDaemon.start(place, recorded);
       const { client } = daemon;
       const order = { store: samba.url('store').replace(`:${samba.port}/`, `:${port}/`), environment };
-      // As on a host with other containers: the daemon reads from the store already.
-      await mkdir(join(place, 'other'));
-      await client.createMount('other', { ...order, image: 'nginx', mountpoint: join(place, 'other') });
+      // As on a host with other containers: the daemon reads from the store already, and has for a while.
+      const mounted = join(place, 'other');
+      await mkdir(mounted);
+      await client.createMount('other', { ...order, image: 'nginx', mountpoint: mounted });
+      await withOverlay(mounted, join(place, 'other-overlay'), async (merged) => {
+        await writeBundle(join(place, 'other-bundle'), merged, otherProcess);
+        await timeContainer(join(place, 'other-bundle'), 'other');
+      });
       const pid = await daemon.pid();
       try {
-        await dropCaches(3);
+        await coldHost(store);
         const cpu = await cpuSeconds(pid);
         const before = (await client.cache()).bytesFetched;
         const begun = performance.now();
         await client.createMount('start', {
           ...order,
-          image: 'python',
+          image,
           mountpoint: join(place, 'mnt'),
           preload,
         });
@@ -142,8 +182,12 @@ export const workload: Workload = {
         await daemon.stop();
       }
     };
-    const { cache } = await orca(samba.port, SIDES.none);
-    const recorded = join(cache, 'profiles');
+    /** What a host has that has run this image, besides its blocks. */
+    const record = async (image: string) => {
+      const { cache } = await orca(samba.port, { preload: false, image });
+      return { profiles: join(cache, 'profiles'), inventory: join(cache, 'inventory') };
+    };
+    const recorded = { python: await record('python'), [EARLIER]: await record(EARLIER) };
 
     const figures: Figures = {};
     for (const [name, speed] of Object.entries(PLACES)) {
@@ -151,13 +195,14 @@ export const workload: Workload = {
       defer(() => link.close());
       const all: Record<string, Start[]> = {};
       const side = (which: keyof typeof SIDES) => async (): Promise<number> => {
-        const one = await orca(link.port, SIDES[which], recorded);
+        const { profile, preload } = SIDES[which];
+        const one = await orca(link.port, { preload }, profile && recorded[profile]);
         await rm(one.place, { recursive: true });
         all[which] = [...(all[which] ?? []), one];
         return one.total;
       };
       const took = await interleaved(
-        { local, preload: side('preload'), profile: side('profile'), none: side('none') },
+        { local, preload: side('preload'), profile: side('profile'), next: side('next'), none: side('none') },
         repetitions,
       );
       await link.close();
@@ -167,6 +212,8 @@ export const workload: Workload = {
       figures[`cold_noprofile_time_vs_local_cold${suffix}`] = took.ratio('none', 'local');
       figures[`cold_start_time_preload_vs_none${suffix}`] = took.ratio('preload', 'none');
       figures[`cold_start_time_preload_vs_profile${suffix}`] = took.ratio('preload', 'profile');
+      figures[`cold_next_version_time_vs_noprofile${suffix}`] = took.ratio('next', 'none');
+      figures[`cold_next_version_time_vs_profile${suffix}`] = took.ratio('next', 'preload');
       note(`${name}, local disk: ${took.median.local.toFixed(0)} ms`);
       for (const [which, list] of Object.entries(all)) {
         const of = (key: keyof Start) => median(list.slice(1).map((one) => one[key]));

@@ -3,7 +3,7 @@
  * killed, and what a hundred mounts cost. The daemon is the bundle of dist/bin.
  */
 import { constants } from 'node:fs';
-import { copyFile, mkdir, open, readdir, readFile, writeFile } from 'node:fs/promises';
+import { mkdir, open, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { PingAnswer } from '../../src/daemon/api.js';
@@ -12,8 +12,8 @@ import { socketOf } from '../../src/daemon/start.js';
 import { packageFile } from '../../src/installation.js';
 import { startOrca } from '../../test/cli/orca.js';
 import { addImage, content } from '../../test/source/store-fixture.js';
+import { busyboxImage } from '../../test/system/busybox-image.js';
 import { run } from '../../test/system/command.js';
-import { packLayer, writeLayout } from '../../test/system/layout-writer.js';
 import { overlayOver } from '../bundle.js';
 import { interleaved, median, seconds } from '../measure.js';
 import { expandInto } from '../mounted-image.js';
@@ -52,7 +52,8 @@ export const workload: Workload = {
       ORCA_STORE: join(work, 'store'),
     };
     const orca = packageFile('dist/bin/orca.js');
-    await busyboxInto(env.ORCA_STORE, work);
+    await busyboxImage(work, 'busybox', { applets: [], config: { Cmd: COMMAND } });
+    await expandInto(env.ORCA_STORE, join(work, 'busybox'), 'busybox', 'busybox');
     await run(process.execPath, [orca, 'daemon', '--detach'], { env });
     defer(() => run(process.execPath, [orca, 'daemon', '--stop', '--force'], { env }));
     const client = new DaemonClient(socketOf(env.ORCA_RUN_DIR));
@@ -63,15 +64,6 @@ export const workload: Workload = {
     };
   },
 };
-
-async function busyboxInto(store: string, work: string): Promise<void> {
-  const [root, layout] = [join(work, 'root'), join(work, 'image')];
-  const blobs = join(layout, 'blobs/sha256');
-  for (const folder of [join(root, 'bin'), blobs]) await mkdir(folder, { recursive: true });
-  await copyFile('/bin/busybox', join(root, 'bin/busybox'));
-  await writeLayout(layout, 'busybox', { Cmd: COMMAND }, [await packLayer(root, blobs, 'gzip', 'busybox')]);
-  await expandInto(store, layout, 'busybox', 'busybox');
-}
 
 async function startOfContainer(
   { work, repetitions, defer }: WorkloadContext,

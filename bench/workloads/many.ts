@@ -148,14 +148,19 @@ class Host {
                 store: this.url,
                 environment: this.env,
                 mountpoint: at,
+                // As `orca run` asks for it: containers of one image share a mount.
+                container: join(place, `container-${i}`),
               };
               await daemon.client.createMount(id, order);
-              await this.container(join(place, `container-${i}`), at);
+              await this.container(order.container, at);
             }),
           ),
         );
         const cpu = (await cpuSeconds(pid)) - before;
-        const read = (await daemon.client.mounts()).reduce((sum, mount) => sum + mount.bytesRead, 0);
+        // Of what is shared each tells all.
+        const listed = await daemon.client.mounts();
+        const reads = new Map(listed.map(({ manifestDigest, bytesRead }) => [manifestDigest, bytesRead]));
+        const read = [...reads.values()].reduce((sum, bytes) => sum + bytes, 0);
         const fetched = (await daemon.client.cache()).bytesFetched;
         return { time, fetched, read, cpu, memory: await peakMemory(pid) };
       } finally {
