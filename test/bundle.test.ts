@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import test from 'ava';
 import { packageFile, packageVersion } from '../src/installation.js';
+import { parentOf } from './system/command.js';
 
 const node = async (args: string[], env: NodeJS.ProcessEnv = {}) =>
   (await promisify(execFile)(process.execPath, args, { env: { ...process.env, ...env } })).stdout;
@@ -22,7 +23,7 @@ test('the bundled command finds package.json, the addon, the supervisor and the 
   try {
     const { daemon } = JSON.parse(await node([orca, 'stat', '--json'], env)) as { daemon: { pid: number } };
     // The daemon has another title; its supervisor has been told what to start.
-    const supervisor = /^PPid:\s*(\d+)$/m.exec(await readFile(`/proc/${daemon.pid}/status`, 'utf8'))?.[1];
+    const supervisor = await parentOf(daemon.pid);
     t.regex(await readFile(`/proc/${supervisor}/cmdline`, 'utf8'), /\/dist\/bin\/orcad\.js\0/);
   } finally {
     await node([orca, 'daemon', '--stop'], env);

@@ -16,7 +16,7 @@ const levels: readonly (readonly string[])[] = [
   ['layer'],
   ['erofs', 'vhd', 'tar', 'smb', 'oci'],
   ['native', 'telemetry', 'errors.ts'],
-  ['installation.ts', 'limit.ts', 'http-url.ts'],
+  ['installation.ts', 'limit.ts', 'http-url.ts', 'counted.ts', 'abort.ts', 'byte-range.ts'],
 ];
 
 /** Imports between folders of one level, with the reason. */

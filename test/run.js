@@ -19,6 +19,13 @@ const slowestShown = 8;
 /** When a step that still runs is killed, so that the counts are always printed: ms after the start. */
 const budget = 80 * 60_000;
 const total = { passed: 0, failed: 0 };
+/** Titles of what failed: said again at the end, since a log of this length is seldom kept whole. */
+const failed = [];
+
+function notOk(title) {
+  failed.push(title);
+  console.log(`not ok - ${title}`);
+}
 
 /** Runs a step that is no test; false, and one failure counted, when it throws. */
 async function step(title, action) {
@@ -29,7 +36,7 @@ async function step(title, action) {
     return true;
   } catch (error) {
     total.failed++;
-    console.log(`not ok - ${title}: ${error.message}`);
+    notOk(`${title}: ${error.message}`);
     return false;
   }
 }
@@ -52,7 +59,7 @@ async function tests(title, [file, ...args], showPassed) {
   const exit = once(child, 'exit');
   const lines = createInterface({ input: child.stdout });
   const deadline = setTimeout(() => {
-    console.log(`not ok - ${title}: still running ${seconds(budget)} after the start`);
+    notOk(`${title}: still running ${seconds(budget)} after the start`);
     child.kill('SIGKILL');
     // What its tests have started may hold the other end.
     lines.close();
@@ -65,13 +72,15 @@ async function tests(title, [file, ...args], showPassed) {
     if (name !== undefined) counts[name] += Number(count);
     else if (/^(not )?ok /.test(line)) shown = showPassed || line.startsWith('not ');
     else if (/^(TAP version|1\.\.\d|# (?! )|$)/.test(line)) shown = false;
-    if (shown) console.log(line.replace(/^((not )?ok) \d+ - /, '$1 - '));
+    const text = line.replace(/^((not )?ok) \d+ - /, '$1 - ');
+    if (shown) console.log(text);
+    if (text.startsWith('not ok - ')) failed.push(`${title}: ${text.slice('not ok - '.length)}`);
   }
   const [code, signal] = await exit;
   clearTimeout(deadline);
   if (counts.fail === 0 && (code !== 0 || counts.pass === 0)) {
     counts.fail = 1;
-    console.log(`not ok - ${title}: ava ended with ${signal ?? code}, ${counts.pass} tests passed`);
+    notOk(`${title}: ava ended with ${signal ?? code}, ${counts.pass} tests passed`);
   }
   total.passed += counts.pass;
   total.failed += counts.fail;
@@ -114,5 +123,6 @@ if (prepared) {
   await tests('system tests', [bin('ava'), '--config', 'ava.system.config.js'], true);
 }
 rmSync(work, { recursive: true });
+for (const title of failed) console.log(`# failed: ${title}`);
 console.log(`${total.passed} passed, ${total.failed} failed`);
 process.exitCode = total.failed === 0 && total.passed > 0 ? 0 : 1;

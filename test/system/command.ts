@@ -1,5 +1,6 @@
 /** Programs that tests and benchmarks run. */
 import { spawn } from 'node:child_process';
+import { readFile } from 'node:fs/promises';
 
 export interface CommandOptions {
   env?: NodeJS.ProcessEnv;
@@ -37,4 +38,9 @@ export async function run(
   if (ended !== 0)
     throw new Error(`${command} ${args.join(' ')} ended with ${ended}:\n${output.slice(-4000)}`);
   return stdout;
+}
+
+/** Of a daemon, its supervisor. */
+export async function parentOf(pid: number): Promise<number> {
+  return Number(/^PPid:\s*(\d+)$/m.exec(await readFile(`/proc/${pid}/status`, 'utf8'))?.[1]);
 }

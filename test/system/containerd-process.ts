@@ -13,12 +13,12 @@ export class ContainerdProcess {
   private process: ChildProcess | undefined;
 
   /**
-   * `plugin`: socket of a proxy plugin for snapshots, which containerd then calls `orca`. `sandboxImage`: of pods, with
-   * which the CRI plugin runs, and uses `orca`.
+   * `plugin`: a proxy plugin for snapshots. `sandboxImage`: of pods, with which the CRI plugin runs, and uses the plugin
+   * `orca`.
    */
   constructor(
     readonly directory: string,
-    private readonly plugin?: string,
+    private readonly plugin?: { name: string; socket: string },
     private readonly sandboxImage?: string,
   ) {}
 
@@ -28,7 +28,9 @@ export class ContainerdProcess {
 
   async start(): Promise<void> {
     const config = join(this.directory, 'containerd.toml');
-    const plugin = this.plugin && `[proxy_plugins.orca]\ntype = "snapshot"\naddress = "${this.plugin}"\n`;
+    const plugin =
+      this.plugin &&
+      `[proxy_plugins.${this.plugin.name}]\ntype = "snapshot"\naddress = "${this.plugin.socket}"\n`;
     await writeFile(
       config,
       `version = 2
@@ -61,6 +63,22 @@ ${plugin ?? ''}${this.sandboxImage === undefined ? '' : criConfig(this.sandboxIm
 
   ctr(...args: string[]): Promise<string> {
     return run('ctr', ['--address', this.socket, ...args]);
+  }
+
+  /** By the client that knows of remote snapshots. */
+  async pullRemote(snapshotter: string, reference: string, namespace = 'default'): Promise<void> {
+    await this.#images(namespace, 'rpull', '--plain-http', '--snapshotter', snapshotter, reference);
+  }
+
+  /** Makes an eStargz image of another image of a registry. `options`: of `ctr-remote images optimize`. */
+  async pushEstargz(plain: string, optimized: string, ...options: string[]): Promise<void> {
+    await this.#images('default', 'pull', '--plain-http', plain);
+    await this.#images('default', 'optimize', '--oci', ...options, plain, optimized);
+    await this.#images('default', 'push', '--plain-http', optimized);
+  }
+
+  #images(namespace: string, ...args: string[]): Promise<string> {
+    return run('ctr-remote', ['--address', this.socket, '--namespace', namespace, 'images', ...args]);
   }
 }
 

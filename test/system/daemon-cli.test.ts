@@ -1,5 +1,5 @@
 /** The commands that talk to the host daemon, and containers whose image it serves. */
-import { copyFile, mkdir, mkdtemp, readdir, readFile, realpath, rm, symlink } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, realpath, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -7,7 +7,7 @@ import test from 'ava';
 import { DaemonClient } from '../../src/daemon/client.js';
 import { socketOf } from '../../src/daemon/start.js';
 import { mountsBelow, orca, startOrca } from '../cli/orca.js';
-import { packLayer, writeLayout } from './layout-writer.js';
+import { expandBusybox } from './busybox-image.js';
 
 let scratch: string;
 let env: NodeJS.ProcessEnv;
@@ -15,26 +15,13 @@ const onHost = (...args: string[]) => orca(args, { env });
 
 test.before(async () => {
   scratch = await realpath(await mkdtemp(join(tmpdir(), 'orca-daemon-cli-')));
-  const [root, blobs] = [join(scratch, 'root'), join(scratch, 'image/blobs/sha256')];
-  for (const folder of [join(root, 'bin'), join(root, 'etc'), blobs, join(scratch, 'mnt')])
-    await mkdir(folder, { recursive: true });
-  await copyFile('/bin/busybox', join(root, 'bin/busybox'));
-  for (const applet of ['sh', 'sleep', 'cat']) await symlink('busybox', join(root, 'bin', applet));
-  await writeLayout(join(scratch, 'image'), 'busybox', { Cmd: ['sh', '-c', 'echo hello'] }, [
-    await packLayer(root, blobs, 'gzip', 'busybox'),
-  ]);
+  await mkdir(join(scratch, 'mnt'));
+  await expandBusybox(scratch, join(scratch, 'store'));
   env = {
     ORCA_RUN_DIR: join(scratch, 'run'),
     ORCA_CACHE: join(scratch, 'cache'),
     ORCA_STORE: join(scratch, 'store'),
   };
-  const { code, stderr } = await onHost(
-    'expand',
-    `oci:${scratch}/image:busybox`,
-    '--store',
-    join(scratch, 'store'),
-  );
-  if (code !== 0) throw new Error(stderr);
 });
 
 test.after.always(async () => {
@@ -75,7 +62,7 @@ test.serial('a mount starts the daemon, is listed, described and unmounted', asy
   t.regex((await onHost('prune')).stdout, /^0 images removed, 0 B freed\n$/);
   t.regex(
     (await onHost('prune', '--all')).stdout,
-    /^busybox sha256:\S+\n1 images removed, \S+ \S?B freed\n$/,
+    /^busybox sha256:\S+\n1 image removed, [\d.]+ [kM]B freed\n$/,
   );
   t.deepEqual(await mountsBelow(scratch), []);
 });
@@ -127,8 +114,15 @@ test.serial('two commands that start the daemon at the same time get one', async
 test.serial('a container runs from a mount of the daemon, and leaves nothing', async (t) => {
   const { code, stdout, stderr } = await onHost('run', '--daemon', 'busybox');
   t.deepEqual([code, stdout], [0, 'hello\n'], stderr);
-  t.deepEqual(await mountsBelow(scratch), []);
   t.deepEqual(await readdir(join(scratch, 'run/containers')), []);
+  // The image stays mounted for the next container, until somebody wants something else.
+  const images = await readdir(join(scratch, 'run/images'));
+  t.deepEqual(
+    await mountsBelow(scratch),
+    images.map((name) => join(scratch, 'run/images', name)),
+  );
+  t.regex((await onHost('images', 'rm', 'busybox')).stdout, /^sha256:/);
+  t.deepEqual(await mountsBelow(scratch), []);
 });
 
 test.serial(
@@ -146,7 +140,7 @@ test.serial(
     process.kill(pid, 'SIGKILL');
     const replaced = await onHost('daemon', '--replace');
     t.is(replaced.code, 0, replaced.stderr);
-    t.regex(replaced.stdout, /^orca \S+ serves 1 mounts, \d+ ms after its start\n$/);
+    t.regex(replaced.stdout, /^orca \S+ serves 1 mount, \d+ ms after its start\n$/);
     const [mount] = await client.mounts();
     t.deepEqual(await readFile(join(mount!.mountpoint, 'bin/busybox')), await readFile('/bin/busybox'));
     running.process.kill('SIGKILL');
@@ -156,6 +150,7 @@ test.serial(
     for (let tries = 0; tries < 100 && (await readdir(join(scratch, 'run/containers'))).length > 0; tries++)
       await sleep(20);
     t.deepEqual(await readdir(join(scratch, 'run/containers')), []);
+    await onHost('prune');
     t.deepEqual(await mountsBelow(scratch), []);
   },
 );

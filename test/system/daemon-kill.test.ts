@@ -3,8 +3,9 @@
  * the Samba server of its store killed and started again. The cache holds less than they read, so that the share is
  * asked all the time. How often: ORCA_KILLS (npm run soak:daemon); the seed: ORCA_SEED.
  */
+
 import { constants } from 'node:fs';
-import { mkdir, open, readFile, writeFile } from 'node:fs/promises';
+import { mkdir, open, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import test from 'ava';
@@ -12,6 +13,7 @@ import { daemonCommand } from '../../src/daemon/start.js';
 import { seeded } from '../cache/layer-fixture.js';
 import { DaemonFixture } from '../daemon/daemon-fixture.js';
 import { addImage, content } from '../source/store-fixture.js';
+import { parentOf } from './command.js';
 import { MountReader, READER_KINDS } from './mount-readers.js';
 import { Samba } from './samba.js';
 
@@ -111,10 +113,6 @@ test(`${READERS} readers notice nothing of ${KILLS} kills and replacements of da
   for (const [event, times] of away) t.log(`${event} to a read answered: ${spread(times)}`);
   t.log(`start of the daemon to all sessions: ${spread(adoptions)}`);
 });
-
-async function parentOf(pid: number): Promise<number> {
-  return Number(/^PPid:\s*(\d+)$/m.exec(await readFile(`/proc/${pid}/status`, 'utf8'))?.[1]);
-}
 
 function spread(values: readonly number[]): string {
   const sorted = [...values].sort((a, b) => a - b).map(Math.round);

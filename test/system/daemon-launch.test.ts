@@ -13,9 +13,10 @@ import { socketOf } from '../../src/daemon/start.js';
 import { packageFile, packageVersion } from '../../src/installation.js';
 import { findRunc } from '../../src/runtime/runc.js';
 import { type Ended, mountsBelow, orca } from '../cli/orca.js';
-import { packLayer, writeLayout } from './layout-writer.js';
+import { expandBusybox } from './busybox-image.js';
 
 const launcher = packageFile('native/build/orca');
+const APPLETS = ['sh', 'sleep', 'cat', 'stty', 'tty', 'env', 'ls'];
 const MISSING_NODE = 'orca: node cannot be started: No such file or directory\n';
 let scratch: string;
 let env: Record<string, string>;
@@ -23,19 +24,8 @@ let client: DaemonClient;
 
 test.before(async () => {
   scratch = await realpath(await mkdtemp(join(tmpdir(), 'orca-launch-')));
-  const [root, blobs, bin] = [
-    join(scratch, 'root'),
-    join(scratch, 'image/blobs/sha256'),
-    join(scratch, 'bin'),
-  ];
-  for (const folder of [join(root, 'bin'), join(root, 'etc'), blobs, bin])
-    await mkdir(folder, { recursive: true });
-  await copyFile('/bin/busybox', join(root, 'bin/busybox'));
-  for (const applet of ['sh', 'sleep', 'cat', 'stty', 'tty', 'env', 'ls'])
-    await symlink('busybox', join(root, 'bin', applet));
-  await writeLayout(join(scratch, 'image'), 'busybox', { Cmd: ['sh', '-c', 'echo hello'] }, [
-    await packLayer(root, blobs, 'gzip', 'busybox'),
-  ]);
+  const bin = join(scratch, 'bin');
+  await mkdir(bin);
   await symlink(await findRunc(), join(bin, 'runc'));
   env = {
     PATH: bin,
@@ -44,14 +34,10 @@ test.before(async () => {
     ORCA_STORE: join(scratch, 'store'),
   };
   client = new DaemonClient(socketOf(join(scratch, 'run')));
+  await expandBusybox(scratch, env['ORCA_STORE'] ?? '', APPLETS);
   const host = { env: { ...env, PATH: process.env['PATH'] } };
-  for (const args of [
-    ['expand', `oci:${scratch}/image:busybox`, '--store', join(scratch, 'store')],
-    ['daemon', '--detach'],
-  ]) {
-    const { code, stderr } = await orca(args, host);
-    if (code !== 0) throw new Error(stderr);
-  }
+  const { code, stderr } = await orca(['daemon', '--detach'], host);
+  if (code !== 0) throw new Error(stderr);
 });
 
 test.after.always(async () => {
@@ -88,7 +74,12 @@ function start(
 const launch = (args: readonly string[], options = {}) => start(['run', ...args], options).ended;
 
 async function leavesNothing(t: { deepEqual: (a: unknown, b: unknown) => unknown }): Promise<void> {
-  t.deepEqual(await mountsBelow(scratch), []);
+  // The image stays mounted for the next container.
+  const shared = `${join(scratch, 'run/images')}/`;
+  t.deepEqual(
+    (await mountsBelow(scratch)).filter((point) => !point.startsWith(shared)),
+    [],
+  );
   for (const folder of ['containers', 'launch', 'runc'])
     t.deepEqual(await readdir(join(scratch, 'run', folder)), []);
 }
@@ -100,6 +91,13 @@ async function until(condition: () => Promise<boolean>): Promise<void> {
 /** Resolves when the container has written its first line. */
 async function written(running: Launched): Promise<void> {
   await new Promise((resolve) => running.process.stdout?.once('data', resolve));
+}
+
+/** Of the first process of the only container; undefined before runc has told which that is. */
+async function processName(): Promise<string | undefined> {
+  const [id = ''] = await readdir(join(scratch, 'run/containers'));
+  const pid = await readFile(join(scratch, 'run/containers', id, 'pid'), 'utf8').catch(() => undefined);
+  return pid && (await readFile(`/proc/${pid.trim()}/comm`, 'utf8')).trim();
 }
 
 test.serial('a container runs without node, and leaves nothing', async (t) => {
@@ -192,6 +190,8 @@ test.serial('signals reach the container, and end one that does nothing with the
   t.deepEqual(await handled.ended, { code: 5, stdout: 'up\ngot\n', stderr: '' });
   const plain = start(['run', 'busybox', 'sh', '-c', 'echo up; exec sleep 1000']);
   await written(plain);
+  // The shell catches it; what it passed to the process that takes its place would be ignored.
+  await until(async () => (await processName()) === 'sleep');
   plain.process.kill('SIGINT');
   t.is((await plain.ended).code, 130);
   const stubborn = start(['run', 'busybox', 'sh', '-c', 'trap "" TERM; echo up; while :; do sleep 1; done']);
@@ -244,6 +244,7 @@ test.serial('many start at once', async (t) => {
 test.serial('without a daemon, node starts one', async (t) => {
   await client.shutDown(true);
   await until(async () => (await client.ping()) === undefined);
+  t.deepEqual(await mountsBelow(scratch), []);
   t.is((await launch(['busybox'])).stderr, MISSING_NODE);
   const { code, stdout, stderr } = await launch(['busybox'], { env: { PATH: process.env['PATH'] } });
   t.deepEqual([code, stdout, stderr], [0, 'hello\n', '']);

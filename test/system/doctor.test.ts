@@ -55,7 +55,7 @@ test('the share, the login and the image are found good', async (t) => {
   t.is(code, 0);
   t.like(found.get('store'), {
     state: 'ok',
-    text: `${samba.url('images', 'store')}: negotiated, logged in, share opened; 1 images`,
+    text: `${samba.url('images', 'store')}: negotiated, logged in, share opened; 1 image`,
   });
   t.like(found.get('image'), { state: 'ok' });
 });

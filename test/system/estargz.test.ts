@@ -38,11 +38,7 @@ test.before(async (t) => {
   const containerd = new ContainerdProcess(work);
   await containerd.start();
   try {
-    const remote = (...args: string[]) =>
-      run('ctr-remote', ['--address', containerd.socket, 'images', ...args]);
-    await remote('pull', '--plain-http', plain);
-    await remote('optimize', '--oci', '--period', '2', plain, optimized);
-    await remote('push', '--plain-http', optimized);
+    await containerd.pushEstargz(plain, optimized, '--period', '2');
   } finally {
     await containerd.stop();
   }

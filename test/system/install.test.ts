@@ -1,6 +1,6 @@
 /**
  * What install.sh and the Debian package install, used in a root directory that has it: this machine's, below the
- * installed files. systemd itself does not run here; its own tools look at the units and pass the socket.
+ * installed files. Its own tools look at the units and pass the socket; systemd.test.ts boots systemd.
  */
 import { execFile, spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';

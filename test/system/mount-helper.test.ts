@@ -57,7 +57,9 @@ test.serial('mount -t fuse.orca mounts an image, and umount ends it', async (t) 
   const mounted = await run('mount', '-t', 'fuse.orca', 'app:1', mountpoint, '-o', all);
   t.deepEqual(mounted, { code: 0, stdout: '', stderr: '' });
   t.is((await run('cat', `${mountpoint}/bin/hello`)).stdout, HELLO);
-  t.regex((await run('findmnt', '-no', 'SOURCE,FSTYPE', mountpoint)).stdout, /^orca:app:1 +fuse\.orca\n$/);
+  t.regex((await run('findmnt', '-no', 'SOURCE,FSTYPE', mountpoint)).stdout, /^app:1 +fuse\.orca\n$/);
+  // systemd goes by it, and finds it by the source that fstab names.
+  t.is((await run('findmnt', '-no', 'OPTIONS', '--mtab', '-O', '_netdev', mountpoint)).code, 0);
   t.is((await run('umount', mountpoint)).code, 0);
   t.is((await run('findmnt', mountpoint)).code, 1);
 });

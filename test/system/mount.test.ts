@@ -1,5 +1,6 @@
 /** `orca mount`, `orca umount`, `orca inspect`, and what bad input gets: real mounts, a real Samba. */
 import { createHash } from 'node:crypto';
+import { constants } from 'node:fs';
 import {
   chmod,
   chown,
@@ -214,6 +215,16 @@ test.serial('a mount point that is missing, busy or no directory is refused', as
   await holder.close();
   t.is((await orca(['umount', point, ...runDir()])).code, 0);
   await refused(t, await orca(['umount', point, ...runDir()]), /not a mount of Orca/);
+});
+
+test.serial('umount --force ends a mount that is in use, and its server', async (t) => {
+  const point = await mountPoint();
+  t.is((await mount(point)).code, 0);
+  const holder = await open(join(point, 'dir/file'), constants.O_RDONLY | constants.O_DIRECT);
+  t.deepEqual(await orca(['umount', '--force', point, ...runDir()]), { code: 0, stdout: '', stderr: '' });
+  await t.throwsAsync(holder.read(Buffer.alloc(4096), 0, 4096, 0));
+  await holder.close();
+  t.deepEqual(await readdir(join(scratch, 'run/mounts')), []);
 });
 
 test.serial('without /dev/fuse there is one line with the remedy', async (t) => {

@@ -8,6 +8,7 @@ import { BlockCache } from '../../src/cache/block-cache.js';
 import { FileLock } from '../../src/image/lock.js';
 import { mountImage } from '../../src/mount/mount.js';
 import { openImage } from '../../src/mount/open-image.js';
+import { haveServed } from '../mount/bytes-served.js';
 import { expansionOf } from '../registry/expansion/images.js';
 import { TestRegistry } from '../registry/server-fixture.js';
 import { run } from './command.js';
@@ -68,6 +69,7 @@ test('the host does not wait for the registry, and what it lacks later comes fro
       await lease.close();
     }
     const [perl] = (await run('sha256sum', [join(mountpoint, 'usr/bin/perl')])).split(' ');
+    await haveServed(mount, 1);
     const { bytesBySource, layers } = mount.stats();
     t.deepEqual(
       Object.entries(bytesBySource).flatMap(([location, bytes]) => (bytes > 0 ? location : [])),

@@ -1,11 +1,13 @@
 /** `orca run` with runc: Docker's rules, exit codes, signals, terminal, and that nothing is left behind. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { existsSync } from 'node:fs';
 import { chmod, copyFile, mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import test from 'ava';
+import { findRunc } from '../../src/runtime/runc.js';
 import { type Ended, isOneLine, mountsBelow, orca, orcaScript, startOrca } from '../cli/orca.js';
 import { run } from './command.js';
 import { packLayer, writeLayout } from './layout-writer.js';
@@ -232,6 +234,19 @@ test.serial('SIGTERM and SIGINT end a container that does not care for them', as
     child.kill(name);
     t.is((await ended).code, status, name);
   }
+});
+
+test.serial('a signal that comes before runc has made the container reaches it', async (t) => {
+  const [bin, began] = [join(scratch, 'slow'), join(scratch, 'slow-began')];
+  await mkdir(bin);
+  // Signals that this shell gets meanwhile come to nothing.
+  const script = `trap : TERM; : > ${began}; sleep 1; exec ${await findRunc()} "$@"`;
+  await writeFile(join(bin, 'runc'), `#!/bin/sh\n${script}\n`, { mode: 0o755 });
+  const env = { PATH: `${bin}:${process.env['PATH']}` };
+  const { process: child, ended } = startOrca(args([], ['sleep', '30']), { env });
+  while (!existsSync(began)) await sleep(10);
+  child.kill('SIGTERM');
+  t.is((await ended).code, 143);
 });
 
 test.serial('the third SIGTERM ends a container that catches it', async (t) => {

@@ -2,7 +2,7 @@
  * The CRI plugin of Debian's containerd with `orca snapshotter`, as a kubelet uses it: pods in the host's network, whose
  * images their registry has expanded. Needs root.
  */
-import { copyFile, mkdir, mkdtemp, rm, symlink } from 'node:fs/promises';
+import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
@@ -10,11 +10,11 @@ import { DaemonClient } from '../../src/daemon/client.js';
 import { socketOf } from '../../src/daemon/start.js';
 import { mountsBelow } from '../cli/orca.js';
 import { TestRegistry } from '../registry/server-fixture.js';
+import { pauseImage } from './busybox-image.js';
 import { run } from './command.js';
 import { CriClient, type Pod } from './cri-client.js';
 import { freePort } from './free-port.js';
 import { type TestImageName, testImage } from './images.js';
-import { packLayer, writeLayout } from './layout-writer.js';
 import { orca } from './orca-command.js';
 import { ShareServer } from './share-server.js';
 import { SnapshotterHost } from './snapshotter-host.js';
@@ -39,18 +39,6 @@ async function push(name: TestImageName | 'pause', layout: string): Promise<void
   if (expanded.code !== 0) throw new Error(expanded.stderr);
 }
 
-/** An image of a process that waits, in which a pod's other containers live. */
-async function pushPause(): Promise<void> {
-  const [layout, root] = [join(scratch, 'pause'), join(scratch, 'pause-root')];
-  await mkdir(join(layout, 'blobs/sha256'), { recursive: true });
-  await mkdir(join(root, 'bin'), { recursive: true });
-  await copyFile('/bin/busybox', join(root, 'bin/busybox'));
-  await symlink('busybox', join(root, 'bin/sleep'));
-  const layer = await packLayer(root, join(layout, 'blobs/sha256'), 'gzip', 'pause');
-  await writeLayout(layout, 'pause', { Entrypoint: ['/bin/sleep', '100000'] }, [layer]);
-  await push('pause', `${layout}:pause`);
-}
-
 test.before(async (t) => {
   t.timeout(20 * 60_000);
   scratch = await mkdtemp(join(tmpdir(), 'orca-cri-'));
@@ -58,7 +46,7 @@ test.before(async (t) => {
   const share = { url: `smb://127.0.0.1:${port}/orca-` };
   registry = await TestRegistry.start({ expansion: { workers: 2 }, share });
   shares = await ShareServer.start(registry.data, port);
-  await pushPause();
+  await push('pause', await pauseImage(scratch));
   for (const name of NAMES) {
     const { directory, tag } = await testImage(name);
     await push(name, `${directory}:${tag}`);

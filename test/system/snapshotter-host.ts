@@ -4,11 +4,23 @@
  */
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
+import { existsSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { DaemonClient } from '../../src/daemon/client.js';
+import { socketOf } from '../../src/daemon/start.js';
 import { type Ended, orca, startOrca } from '../cli/orca.js';
+import { parentOf } from './command.js';
 import { ContainerdProcess } from './containerd-process.js';
+
+export interface SnapshotterHostOptions {
+  /** With it, containerd serves the CRI too. */
+  sandboxImage?: string;
+  /** Of the `orca` command: the bundle, say. */
+  script?: string;
+}
 
 export class SnapshotterHost {
   readonly containerd: ContainerdProcess;
@@ -17,18 +29,18 @@ export class SnapshotterHost {
   private constructor(
     readonly directory: string,
     private readonly snapshotterArgs: readonly string[],
-    sandboxImage: string | undefined,
+    private readonly options: SnapshotterHostOptions,
   ) {
-    this.containerd = new ContainerdProcess(directory, this.snapshotterSocket, sandboxImage);
+    const plugin = { name: 'orca', socket: this.snapshotterSocket };
+    this.containerd = new ContainerdProcess(directory, plugin, options.sandboxImage);
   }
 
-  /** With `sandboxImage`, containerd serves the CRI too. */
   static async start(
     snapshotterArgs: readonly string[] = [],
-    { sandboxImage }: { sandboxImage?: string } = {},
+    options: SnapshotterHostOptions = {},
   ): Promise<SnapshotterHost> {
     const directory = await mkdtemp(join(tmpdir(), 'orca-containerd-'));
-    const self = new SnapshotterHost(directory, snapshotterArgs, sandboxImage);
+    const self = new SnapshotterHost(directory, snapshotterArgs, options);
     await self.startSnapshotter();
     await self.containerd.start();
     return self;
@@ -51,6 +63,7 @@ export class SnapshotterHost {
     const options = ['--root', this.root, '--listen', this.snapshotterSocket, ...this.hostOptions];
     const running = startOrca(['snapshotter', ...options, ...this.snapshotterArgs], {
       env: { ORCA_NO_DAEMON: undefined },
+      ...(this.options.script && { script: this.options.script }),
     });
     this.snapshotter = running;
     const { stdout } = running.process;
@@ -69,11 +82,25 @@ export class SnapshotterHost {
     return this.containerd.ctr(...args);
   }
 
-  /** Ends all and removes everything. */
-  async stop(): Promise<void> {
+  /** As containerd's client does that knows of remote snapshots. */
+  pull(reference: string, namespace?: string): Promise<void> {
+    return this.containerd.pullRemote('orca', reference, namespace);
+  }
+
+  /** Ends all; what they have written stays. */
+  async end(): Promise<void> {
     await this.containerd.stop();
     await this.stopSnapshotter();
+    // It answers before it has ended, and writes until then.
+    const daemon = (await new DaemonClient(socketOf(join(this.directory, 'run'))).ping())?.pid;
+    const processes = daemon === undefined ? [] : [daemon, await parentOf(daemon)];
     await orca(['daemon', '--stop', '--force', ...this.hostOptions]);
+    for (const pid of processes) while (existsSync(`/proc/${pid}`)) await sleep(10);
+  }
+
+  /** Ends all and removes everything. */
+  async stop(): Promise<void> {
+    await this.end();
     await rm(this.directory, { recursive: true, force: true });
   }
 }

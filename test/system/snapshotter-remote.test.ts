@@ -55,10 +55,7 @@ async function inspect<T>(name: TestImageName, ...args: string[]): Promise<T> {
   return JSON.parse(await run('skopeo', [...options, `docker://${referenceOf(name)}`])) as T;
 }
 
-async function pull(name: TestImageName): Promise<void> {
-  const options = ['images', 'rpull', '--plain-http', '--snapshotter', 'orca'];
-  await run('ctr-remote', ['--address', host.containerd.socket, ...options, referenceOf(name)]);
-}
+const pull = (name: TestImageName) => host.pull(referenceOf(name));
 
 async function runPython(id: string, code: string): Promise<string> {
   const options = ['--rm', '--snapshotter', 'orca'];
@@ -123,6 +120,48 @@ test.serial('there is one mount for each image', async (t) => {
   const mounts = (await readFile('/proc/self/mounts', 'utf8')).split('\n');
   const own = mounts.filter((line) => line.includes(host.root) && line.includes('fuse'));
   t.is(own.length, imageNames.length);
+});
+
+test.serial('a namespace that has unpacked the lowest layer of an image pulls the image', async (t) => {
+  t.timeout(5 * 60_000);
+  const other = (...args: string[]) => host.ctr('--namespace', 'other', ...args);
+  const options = ['--plain-http', '--snapshotter', 'orca'];
+  await other('images', 'pull', ...options, referenceOf('python'));
+  await host.pull(referenceOf('nginx'), 'other');
+  const name = container('other');
+  const command = ['run', '--rm', '--snapshotter', 'orca', referenceOf('nginx'), name, 'echo', 'hello'];
+  t.is((await other(...command)).trim(), 'hello');
+  for (const image of ['python', 'nginx'] as const)
+    await other('images', 'remove', '--sync', referenceOf(image));
+});
+
+test.serial('a snapshotter that mounts images itself ends while a container uses one', async (t) => {
+  t.timeout(5 * 60_000);
+  const options = ['--insecure-registry', registry.host, '--transports', 'smb', '--no-daemon'];
+  const own = await SnapshotterHost.start(options);
+  try {
+    await own.pull(referenceOf('python'));
+    const at = join(scratch, 'own');
+    await mkdir(at);
+    const of = (...args: string[]) => own.ctr('snapshots', '--snapshotter', 'orca', ...args);
+    const { rootfs } = await inspect<{ rootfs: { diff_ids: string[] } }>('python', '--config');
+    await of('prepare', 'used', chainIDs(rootfs.diff_ids).at(-1)!);
+    await run('sh', ['-c', await of('mounts', at, 'used')]);
+    try {
+      t.true((await readdir(at)).includes('app'));
+      // Nobody may wait for what still uses the image: neither other requests nor the end of the process.
+      await of('remove', 'used');
+      await own.ctr('images', 'remove', '--sync', referenceOf('python'));
+      t.false((await of('list')).includes('Committed'));
+      await own.pull(referenceOf('python'));
+      await own.stopSnapshotter();
+      await t.throwsAsync(readFile(join(at, 'usr/lib/os-release')));
+    } finally {
+      await run('umount', [at]);
+    }
+  } finally {
+    await own.stop();
+  }
 });
 
 test.serial('a container stands on the lowest layer of an image alone', async (t) => {

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import test from 'ava';
+import { orca } from '../cli/orca.js';
 import { run } from './command.js';
 import { testImage } from './images.js';
 import { SnapshotterHost } from './snapshotter-host.js';
@@ -43,6 +44,14 @@ test.serial('an image that was imported runs', async (t) => {
   const snapshots = await host.ctr('snapshots', '--snapshotter', 'orca', 'list');
   t.regex(snapshots, /Committed/);
   t.notRegex(snapshots, /Active/);
+});
+
+test.serial('of two snapshotters with one root, the second does not start', async (t) => {
+  const listen = join(scratch, 'second.sock');
+  const second = await orca(['snapshotter', '--root', host.root, '--listen', listen, ...host.hostOptions]);
+  t.not(second.code, 0);
+  t.regex(second.stderr, /another snapshotter uses this root/);
+  t.regex(await host.ctr('snapshots', '--snapshotter', 'orca', 'list'), /Committed/);
 });
 
 test.serial('ctr snapshots: prepare, write, commit, view, usage, info, tree, remove', async (t) => {
