@@ -87,7 +87,7 @@ export class BlockDelivery {
     const now = performance.now();
     for (const want of sorted) {
       want.layer.wants.delete(want.block);
-      if (want.deadline <= now) want.layer.overdue.set(want.block, now);
+      if (want.deadline <= now) want.layer.overdue.set(want.block, { since: now, hurried: want.hurried });
       want.layer.blockFile.fail(want.block, constants.errno.EIO);
       this.#stats.blocksFailed += 1;
     }

@@ -30,8 +30,11 @@ export class CachedLayer {
   readonly putting = new Map<number, boolean>();
   readonly streams: SequentialStreams;
   readonly history = new FetchHistory();
-  /** Blocks that did not come within their deadline, and when that was (`performance.now()`). The scheduler's. */
-  readonly overdue = new Map<number, number>();
+  /**
+   * Blocks that did not come within their deadline, when that was (`performance.now()`), and whether they had less time
+   * than others. The scheduler's.
+   */
+  readonly overdue = new Map<number, { since: number; hurried: boolean }>();
   /** When each block group was last filled or missed, in milliseconds since 1970. */
   readonly lastUse: Float64Array;
   readonly #makeRoom: Eviction['makeRoom'];

@@ -38,8 +38,9 @@ export interface FetchOptions {
 }
 
 /**
- * A read-ahead that failed is followed at once by a read of its first page: who asks for a block within the first
- * time after its deadline waits only for the second time, while the sources are asked once more.
+ * The kernel follows a read-ahead that failed at once by a read of its first page: who asks first for a block, within
+ * the first time after its deadline, waits only for the second time. Each who asks within the first time has the
+ * sources asked at once.
  */
 const OVERDUE_MS = 1000;
 const OVERDUE_WAIT_MS = 2000;
@@ -107,7 +108,6 @@ export class FetchScheduler {
   demand(layer: CachedLayer, firstBlock: number, count: number, end?: number): void {
     const now = performance.now();
     const deadline = now + this.#deadline;
-    const overdueDeadline = now + Math.min(OVERDUE_WAIT_MS, this.#deadline / 4);
     for (let block = firstBlock; block < firstBlock + count && !layer.closed; block++) {
       const known = layer.wants.get(block);
       if (known !== undefined) {
@@ -119,7 +119,7 @@ export class FetchScheduler {
         layer.putting.set(block, true);
         continue;
       }
-      const want = new Want(layer, block, this.#isOverdue(layer, block, now) ? overdueDeadline : deadline);
+      const want = this.#newWant(layer, block, now);
       layer.wants.set(block, want);
       this.stats.blocksWanted += 1;
       if (layer.mayHave(block)) this.#track([want], this.#recover(want));
@@ -159,14 +159,14 @@ export class FetchScheduler {
     this.#prefetches.pending();
   }
 
-  /** True of a block that nobody could get within its deadline just now. */
-  #isOverdue(layer: CachedLayer, block: number, now: number): boolean {
-    const since = layer.overdue.get(block);
-    if (since === undefined) return false;
+  #newWant(layer: CachedLayer, block: number, now: number): Want {
+    const overdue = layer.overdue.get(block);
     layer.overdue.delete(block);
-    if (now - since > OVERDUE_MS) return false;
-    for (const { state } of layer.sources) state.endPause();
-    return true;
+    const justOverdue = overdue !== undefined && now - overdue.since <= OVERDUE_MS;
+    if (justOverdue) for (const { state } of layer.sources) state.endPause();
+    const hurried = justOverdue && !overdue.hurried;
+    const wait = hurried ? Math.min(OVERDUE_WAIT_MS, this.#deadline / 4) : this.#deadline;
+    return new Want(layer, block, now + wait, { hurried });
   }
 
   #enqueue(want: Want): void {
@@ -213,7 +213,7 @@ export class FetchScheduler {
       const isParked = 'source' in choice && choice.source.isStream;
       // Also for one that is late: the next reader will not be.
       if (isParked) this.#streamOf(want.layer, choice.source).want(want.block);
-      if (isLate && (want.wasTried || isParked || 'waitUntil' in choice)) {
+      if (isLate && (isParked || 'waitUntil' in choice || want.wasTried(choice.source))) {
         this.#queue.delete(want);
         given.push(want);
       } else if ('waitUntil' in choice) {
@@ -252,7 +252,7 @@ export class FetchScheduler {
         }
         const wants = Array.from(
           { length: next.count },
-          (_, index) => new Want(layer, next.first + index, now + this.#deadline, false),
+          (_, index) => new Want(layer, next.first + index, now + this.#deadline, { demanded: false }),
         ) as unknown as Run;
         const choice = wants[0].choose(now);
         if (choice === 'exhausted') {

@@ -202,7 +202,7 @@ export class LayerStream implements Streaming {
     const known = layer.wants.get(block);
     if (known !== undefined) return this.#host.unpark(known) ? known : undefined;
     if (layer.blockFile.has(block) || layer.putting.has(block)) return undefined;
-    const want = new Want(layer, block, performance.now() + this.#host.attemptTimeout, false);
+    const want = new Want(layer, block, performance.now() + this.#host.attemptTimeout, { demanded: false });
     layer.wants.set(block, want);
     return want;
   }

@@ -13,6 +13,7 @@ export type Choice = { source: LayerSource } | { waitUntil: number } | 'exhauste
 export class Want {
   readonly layer: CachedLayer;
   readonly block: number;
+  readonly hurried: boolean;
   #deadline: number;
   #demanded: boolean;
   #demandedAt: number | undefined;
@@ -21,10 +22,23 @@ export class Want {
   readonly #excluded = new Set<LayerSource>();
   readonly #reasons = new Map<LayerSource, string>();
 
-  /** `demanded`: somebody waits for it; otherwise it is fetched in case somebody will. */
-  constructor(layer: CachedLayer, block: number, deadline: number, demanded = true) {
+  constructor(
+    layer: CachedLayer,
+    block: number,
+    deadline: number,
+    {
+      demanded = true,
+      hurried = false,
+    }: {
+      /** Somebody waits for it; otherwise it is fetched in case somebody will. */
+      demanded?: boolean;
+      /** It has less time than others, since whoever asks has waited for it before. */
+      hurried?: boolean;
+    } = {},
+  ) {
     this.layer = layer;
     this.block = block;
+    this.hurried = hurried;
     this.#deadline = deadline;
     this.#demanded = demanded;
     if (demanded) this.#demandedAt = performance.now();
@@ -52,8 +66,8 @@ export class Want {
     this.#deadline = deadline;
   }
 
-  get wasTried(): boolean {
-    return this.#tries.size > 0;
+  wasTried(source: LayerSource): boolean {
+    return this.#tries.has(source);
   }
 
   /**

@@ -122,6 +122,26 @@ test('who asks again right after the deadline waits only for one more try', asyn
   t.deepEqual(await rig.read(4), rig.expected(4));
 });
 
+test('who asks after that has the whole time again, and a source that is back is asked at once', async (t) => {
+  const content = randomLayer(18, 16 * BLOCK);
+  const source = new FaultSource('a', [content]);
+  source.plan = () => 'fail';
+  const rig = new Rig(content, [source], { deadline: 2000 });
+  t.is(await rig.read(4), EIO);
+  t.is(await rig.read(4), EIO);
+  source.plan = () => 'ok';
+  source.gate = sleep(1000);
+  t.deepEqual(await rig.read(4), rig.expected(4));
+});
+
+test('a source whose turn had not come when the deadline is over is asked before readers get EIO', async (t) => {
+  const content = randomLayer(19, 16 * BLOCK);
+  const sources = [new FaultSource('a', [content]), new FaultSource('b', [content])];
+  const rig = new Rig(content, sources, { deadline: 600 });
+  sources[0]!.plan = () => 'stall';
+  t.deepEqual(await rig.read(4), rig.expected(4));
+});
+
 test('a corrupt block is EIO, its neighbours are served, and it is right when the source has healed', async (t) => {
   const content = randomLayer(8, 16 * BLOCK);
   const source = new FaultSource('a', [content]);
