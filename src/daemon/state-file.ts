@@ -1,13 +1,16 @@
 /**
  * What a daemon has to know of the mounts of the one before it:
  *
- *   RUN/daemon/state.json     version, mounts; written whole, fsynced and renamed at every change
+ *   RUN/daemon/state.json     version, mounts; written whole and renamed at every change
  *   RUN/daemon/secrets.json   what of the requests holds passwords, by mount
  *   RUN/daemon/lock           held by the daemon that owns both
  *
+ * A change is in the file before the mount is; a daemon that is killed has a successor that finds it there. Only a power
+ * cut could undo that, and it ends the mounts as well: so the files are fsynced right after, and nobody waits for it.
+ *
  * A record without `image` is of a mount that was being made; one with `uses` is of a container, and has no descriptor.
  */
-import { mkdir, open, readFile, rename, rm } from 'node:fs/promises';
+import { mkdir, open, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { ProcessConfig } from '../oci/image-config.js';
 import { type Logger, log } from '../telemetry/logger.js';
@@ -16,6 +19,8 @@ import { DaemonError } from './daemon-error.js';
 
 export const STATE_VERSION = 1;
 const MAX_STATE_BYTES = 64 << 20;
+const STATE = 'state.json';
+const SECRETS = 'secrets.json';
 
 export interface BlobRecord {
   digest: string;
@@ -61,22 +66,28 @@ type Secret = Pick<MountRequest, 'store' | 'environment'>;
 export class StateFile {
   readonly mounts = new Map<string, MountRecord>();
   readonly #directory: string;
+  readonly #log: Logger;
+  /** What the files hold that this process has written, by name. */
+  readonly #written = new Map<string, string>();
   #writing: Promise<void> | undefined;
   #next: Promise<void> | undefined;
+  readonly #unsynced = new Set<string>();
+  #syncing: Promise<void> | undefined;
 
-  private constructor(directory: string) {
+  private constructor(directory: string, logger: Logger) {
     this.#directory = directory;
+    this.#log = logger;
   }
 
   /** A file that cannot be understood is put aside: what is mounted then is found in the mount table. */
   static async open(directory: string, logger: Logger = log): Promise<StateFile> {
     await mkdir(directory, { recursive: true, mode: 0o700 });
-    const state = new StateFile(directory);
-    const path = join(directory, 'state.json');
+    const state = new StateFile(directory, logger);
+    const path = join(directory, STATE);
     try {
       const text = await readBounded(path);
       if (text === undefined) return state;
-      const secrets = JSON.parse((await readBounded(join(directory, 'secrets.json'))) ?? '{}') as Record<
+      const secrets = JSON.parse((await readBounded(join(directory, SECRETS))) ?? '{}') as Record<
         string,
         Secret
       >;
@@ -100,7 +111,7 @@ export class StateFile {
     }
   }
 
-  /** Resolves when all changes made up to now are on the disk; changes made while one write runs share the next. */
+  /** Resolves when the files have all changes made up to now; changes made while one write runs share the next. */
   save(): Promise<void> {
     if (this.#writing === undefined) return this.#begin();
     this.#next ??= this.#writing.catch(() => undefined).then(() => this.#begin());
@@ -126,21 +137,37 @@ export class StateFile {
     });
     const content: Content = { version: STATE_VERSION, mounts };
     // Secrets first: a mount that needs one is never without.
-    await this.#replace('secrets.json', secrets, Object.keys(secrets).length === 0);
-    await this.#replace('state.json', content, false);
+    await this.#replace(SECRETS, Object.keys(secrets).length === 0 ? undefined : JSON.stringify(secrets));
+    await this.#replace(STATE, JSON.stringify(content));
+    this.#syncing ??= this.#sync().finally(() => {
+      this.#syncing = undefined;
+    });
   }
 
-  async #replace(name: string, content: object, absent: boolean): Promise<void> {
+  async #replace(name: string, text: string | undefined): Promise<void> {
     const path = join(this.#directory, name);
-    if (absent) return rm(path, { force: true });
-    const handle = await open(`${path}.new`, 'w', 0o600);
-    try {
-      await handle.writeFile(JSON.stringify(content));
-      await handle.datasync();
-    } finally {
-      await handle.close();
-    }
+    if (text !== undefined && this.#written.get(name) === text) return;
+    this.#written.delete(name);
+    if (text === undefined) return rm(path, { force: true });
+    await writeFile(`${path}.new`, text, { mode: 0o600 });
     await rename(`${path}.new`, path);
+    this.#written.set(name, text);
+    this.#unsynced.add(name);
+  }
+
+  /** Never rejects. What is written meanwhile is synced as well. */
+  async #sync(): Promise<void> {
+    for (const name of this.#unsynced) {
+      this.#unsynced.delete(name);
+      const path = join(this.#directory, name);
+      try {
+        const handle = await open(path, 'r');
+        await handle.datasync().finally(() => handle.close());
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code === 'ENOENT') continue;
+        this.#log.error(`${path} cannot be synced`, { error: error as Error });
+      }
+    }
   }
 }
 
