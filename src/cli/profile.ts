@@ -1,5 +1,6 @@
 /** `orca profile show` and `orca profile push`: what containers of an image ask for as they start. */
 import type { Command } from 'commander';
+import { counted } from '../counted.js';
 import type { ImageRequest } from '../mount/open-image.js';
 import type { ImageProfile } from '../runtime/image-profile.js';
 import { guarded } from './failure.js';
@@ -72,5 +73,6 @@ function headOf({ image, manifestDigest, from, profile }: ImageProfile): string 
   const { runs, entries, steps } = profile;
   const blocks = entries.reduce((sum, { count }) => sum + count, 0);
   const source = from === 'host' ? 'of this host' : 'published';
-  return `${image} ${manifestDigest}: ${source}, ${runs} runs, ${blocks} blocks, ${steps.length} steps\n`;
+  const parts = [counted(runs, 'run'), counted(blocks, 'block'), counted(steps.length, 'step')];
+  return `${image} ${manifestDigest}: ${[source, ...parts].join(', ')}\n`;
 }

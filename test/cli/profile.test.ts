@@ -56,9 +56,9 @@ test('what one host has pushed into a store, another shows', async (t) => {
 
   const pushed = await on('recording', 'push');
   t.is(pushed.code, 0, pushed.stderr);
-  t.is(pushed.stdout, `app:1 ${image.manifestDigest}: of this host, 1 runs, 1 blocks, 1 steps\n`);
+  t.is(pushed.stdout, `app:1 ${image.manifestDigest}: of this host, 1 run, 1 block, 1 step\n`);
   const { stdout } = await on('other', 'show');
-  t.regex(stdout, /^app:1 sha256:[0-9a-f]{64}: published, 1 runs, 1 blocks, 1 steps$/m);
+  t.regex(stdout, /^app:1 sha256:[0-9a-f]{64}: published, 1 run, 1 block, 1 step$/m);
   t.regex(stdout, /^layer 0 {2}\|0{64}\| {2}131 kB$/m);
   t.regex(stdout, /^1 ms +\/one +page 0 +401 kB +1 of 1$/m);
   const json = JSON.parse((await on('recording', 'show', '--json')).stdout);
