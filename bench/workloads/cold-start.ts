@@ -1,10 +1,11 @@
 /**
  * A first start of Python with numpy: from an encrypted share by a host daemon that has run a container of another image,
- * nothing of this one in its cache, with and without startup profile and preload, and with that of an earlier version whose
- * layers are all others; against the same image unpacked on the local disk. Before each the kernel's caches are dropped, and the programs of the host and the files of the server read again (coldHost); every
- * side is an overlay and `runc run` of one bundle.
+ * nothing of this one in its cache, with and without startup profile and preload, with that of an earlier version whose
+ * layers are all others, and with that of another program on the same layers; against the same image unpacked on the local
+ * disk. Before each the kernel's caches are dropped, and the programs of the host and the files of the server read again
+ * (coldHost); every side is an overlay and `runc run` of one bundle.
  */
-import { mkdir, rm } from 'node:fs/promises';
+import { cp, mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { run } from '../../test/system/command.js';
 import { testImage } from '../../test/system/images.js';
@@ -27,12 +28,15 @@ import type { Figures, Workload } from '../workload.js';
 /** The same files in as many layers, none of which has what one of the image has. */
 const EARLIER = 'python:earlier';
 const LAYERS = 3;
+/** The same layers with another config. */
+const RELATED = 'service';
 const PLACES = { rack: LINKS.rack, region: LINKS.region };
 /** The image that the host has a profile of, and what of that is used. */
 const SIDES = {
   preload: { profile: 'python', preload: true },
   profile: { profile: 'python', preload: false },
   next: { profile: EARLIER, preload: true },
+  related: { profile: RELATED, preload: true },
   none: { profile: undefined, preload: false },
 } as const;
 
@@ -42,6 +46,12 @@ const otherProcess: BundleProcess = {
   env: ['PATH=/usr/bin:/bin'],
   cwd: '/',
   uid: 0,
+};
+
+/** What the related image is for. */
+const serviceProcess: BundleProcess = {
+  ...pythonProcess,
+  args: ['python3', '-c', 'import http.server, json, ssl; print("service")'],
 };
 
 interface Start {
@@ -93,6 +103,13 @@ export const workload: Workload = {
             },
           ],
           [
+            `cold_related_time_vs_noprofile${suffix}`,
+            {
+              meaning:
+                'with the profile of another program on the same layers, and preload ÷ without profile',
+            },
+          ],
+          [
             `cold_next_version_time_vs_profile${suffix}`,
             { meaning: 'the same ÷ with the profile of the image itself, and preload' },
           ],
@@ -108,6 +125,10 @@ export const workload: Workload = {
     await expandInto(store, directory, tag, 'python');
     const earlier = await splitImage(python, LAYERS);
     await expandInto(store, earlier.directory, earlier.tag, EARLIER);
+    const related = join(work, 'related');
+    await cp(directory, related, { recursive: true });
+    await run('umoci', ['config', '--image', `${related}:${tag}`, '--config.label', 'program=service']);
+    await expandInto(store, related, tag, RELATED);
     const other = await testImage('nginx');
     await expandInto(store, other.directory, other.tag, 'nginx');
     const unpacked = join(work, 'unpacked');
@@ -117,12 +138,22 @@ export const workload: Workload = {
     const environment = { ORCA_SMB_USER: samba.username, ORCA_SMB_PASSWORD: samba.password };
     let starts = 0;
 
-    const startOver = async (lower: string, place: string, mounted: number, begun: number) => {
+    const programs = {
+      python: { process: pythonProcess, stdout: check.stdout! },
+      service: { process: serviceProcess, stdout: 'service\n' },
+    };
+    const startOver = async (
+      lower: string,
+      place: string,
+      mounted: number,
+      begun: number,
+      { process, stdout } = programs.python,
+    ) => {
       const merged = await overlayOver(lower, join(place, 'overlay'));
       try {
         const overlaid = performance.now();
-        await writeBundle(join(place, 'bundle'), merged, pythonProcess);
-        await timeContainer(join(place, 'bundle'), check.stdout!);
+        await writeBundle(join(place, 'bundle'), merged, process);
+        await timeContainer(join(place, 'bundle'), stdout);
         const ended = performance.now();
         return { mounted: mounted - begun, overlaid: overlaid - begun, total: ended - begun };
       } finally {
@@ -138,7 +169,11 @@ export const workload: Workload = {
     };
     const orca = async (
       port: number,
-      { preload, image = 'python' }: { preload: boolean; image?: string },
+      {
+        preload,
+        image = 'python',
+        program,
+      }: { preload: boolean; image?: string; program?: (typeof programs)['python'] },
       recorded?: { profiles: string; inventory: string },
     ): Promise<Start & { cache: string; place: string }> => {
       const place = join(work, `start-${starts++}`);
@@ -166,7 +201,7 @@ export const workload: Workload = {
           mountpoint: join(place, 'mnt'),
           preload,
         });
-        const times = await startOver(join(place, 'mnt'), place, performance.now(), begun);
+        const times = await startOver(join(place, 'mnt'), place, performance.now(), begun, program);
         const used = (await cpuSeconds(pid)) - cpu;
         const { requests } = await client.mount('start');
         const fetched = (await client.cache()).bytesFetched - before;
@@ -183,11 +218,15 @@ export const workload: Workload = {
       }
     };
     /** What a host has that has run this image, besides its blocks. */
-    const record = async (image: string) => {
-      const { cache } = await orca(samba.port, { preload: false, image });
+    const record = async (image: string, program = programs.python) => {
+      const { cache } = await orca(samba.port, { preload: false, image, program });
       return { profiles: join(cache, 'profiles'), inventory: join(cache, 'inventory') };
     };
-    const recorded = { python: await record('python'), [EARLIER]: await record(EARLIER) };
+    const recorded = {
+      python: await record('python'),
+      [EARLIER]: await record(EARLIER),
+      [RELATED]: await record(RELATED, programs.service),
+    };
 
     const figures: Figures = {};
     for (const [name, speed] of Object.entries(PLACES)) {
@@ -202,7 +241,10 @@ export const workload: Workload = {
         return one.total;
       };
       const took = await interleaved(
-        { local, preload: side('preload'), profile: side('profile'), next: side('next'), none: side('none') },
+        {
+          ...{ local, preload: side('preload'), profile: side('profile') },
+          ...{ next: side('next'), related: side('related'), none: side('none') },
+        },
         repetitions,
       );
       await link.close();
@@ -213,6 +255,7 @@ export const workload: Workload = {
       figures[`cold_start_time_preload_vs_none${suffix}`] = took.ratio('preload', 'none');
       figures[`cold_start_time_preload_vs_profile${suffix}`] = took.ratio('preload', 'profile');
       figures[`cold_next_version_time_vs_noprofile${suffix}`] = took.ratio('next', 'none');
+      figures[`cold_related_time_vs_noprofile${suffix}`] = took.ratio('related', 'none');
       figures[`cold_next_version_time_vs_profile${suffix}`] = took.ratio('next', 'preload');
       note(`${name}, local disk: ${took.median.local.toFixed(0)} ms`);
       for (const [which, list] of Object.entries(all)) {

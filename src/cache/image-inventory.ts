@@ -24,6 +24,16 @@ export interface ImageUsage {
   lastUse: number;
 }
 
+/** An image by its manifest digest, and what it was last mounted by. */
+export type NamedImage = Pick<ImageUsage, 'image' | 'name'>;
+
+export interface Relatives {
+  /** Last mounted by a name of the same repository; the one that was used last first. */
+  versions: NamedImage[];
+  /** Of other repositories; those with most layers in common first, and of these the one that was used last. */
+  sharing: NamedImage[];
+}
+
 interface Recorded {
   hex: string;
   name: string;
@@ -118,24 +128,22 @@ export class ImageInventory {
     return usages.sort((a, b) => b.bytes - a.bytes);
   }
 
-  /**
-   * Other images with a startup profile that were last mounted by a name of the same repository, the one that was used
-   * last first. Their manifest digests, and what they were mounted by.
-   */
-  async versionsOf({
-    name,
-    manifestDigest,
-  }: Pick<RemoteImage, 'name' | 'manifestDigest'>): Promise<Pick<ImageUsage, 'image' | 'name'>[]> {
-    const repository = repositoryName(name);
-    if (repository === undefined) return [];
+  /** Other images that have a startup profile. */
+  async relativesOf(image: Pick<RemoteImage, 'name' | 'manifestDigest' | 'devices'>): Promise<Relatives> {
+    const repository = repositoryName(image.name);
+    const own = new Set(layersOf(image));
+    const { hex: ownHex } = parseDigest(image.manifestDigest);
     // Every mount without a profile asks: of most images of a host there is none.
     const profiled = new Set(await readdir(join(this.#directory, 'profiles')).catch(() => []));
-    return (await this.#images(profiled))
-      .filter(
-        (other) => `sha256:${other.hex}` !== manifestDigest && repositoryName(other.name) === repository,
-      )
-      .sort((a, b) => b.lastUse - a.lastUse)
-      .map(({ hex, name }) => ({ image: `sha256:${hex}`, name }));
+    profiled.delete(ownHex);
+    const others = (await this.#images(profiled)).sort((a, b) => b.lastUse - a.lastUse);
+    const isVersion = ({ name }: Recorded) => repository !== undefined && repositoryName(name) === repository;
+    const sharing = others
+      .map((other) => ({ other, shared: new Set(other.layers.filter((layer) => own.has(layer))).size }))
+      .filter(({ other, shared }) => shared > 0 && !isVersion(other))
+      .sort((a, b) => b.shared - a.shared)
+      .map(({ other }) => other);
+    return { versions: others.filter(isVersion).map(named), sharing: sharing.map(named) };
   }
 
   /** The layers of pinned images, by the hex digits of their file names. */
@@ -239,12 +247,21 @@ function areHex(value: unknown): value is string[] {
 /** `before`: of an earlier mount, which may have had another image index (of fewer layers, or another artifact). */
 function recordOf({ name, indexPath, devices, documents = [] }: RemoteImage, before: Recorded | undefined) {
   const index = basename(indexPath);
-  const layers = devices.map(({ digests }) => parseDigest(digests.name).hex);
+  const layers = layersOf({ devices });
   // What has a digest of another kind is not kept.
   const blobs = new Set(documents.map((digest) => parseDigest(digest).hex).filter(isHex));
   for (const blob of before === undefined ? [] : [before.index, ...before.documents]) blobs.add(blob);
   blobs.delete(index);
   return { name, index, layers, documents: [...blobs].slice(0, MAX_DOCUMENTS) };
+}
+
+/** By what the files of their blocks are named by. */
+function layersOf({ devices }: Pick<RemoteImage, 'devices'>): string[] {
+  return devices.map(({ digests }) => parseDigest(digests.name).hex);
+}
+
+function named({ hex, name }: Recorded): NamedImage {
+  return { image: `sha256:${hex}`, name };
 }
 
 async function bytesOnDisk(path: string): Promise<number> {

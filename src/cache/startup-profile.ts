@@ -80,11 +80,11 @@ export class StartupProfile implements ProfileParts {
   }
 
   /**
-   * What `earlier`, of another version of an image, says of the one whose devices are `layers`: as one run of it.
-   * `located`: where the steps of `earlier` lead there.
+   * What `related`, of another image, says of the one whose devices are `layers`: as one run of it. `located`: where
+   * the steps of `related` lead there.
    */
-  static inherit(earlier: StartupProfile, layers: readonly string[], located: Located): StartupProfile {
-    const timeOf = (index: number) => earlier.steps[index]!.time;
+  static inherit(related: StartupProfile, layers: readonly string[], located: Located): StartupProfile {
+    const timeOf = (index: number) => related.steps[index]!.time;
     return StartupProfile.#bounded({
       layers,
       runs: 1,
@@ -96,7 +96,7 @@ export class StartupProfile implements ProfileParts {
         seen: 1,
       })),
       steps: located.steps.map(({ step, count }) => {
-        const { kind, path, first, time } = earlier.steps[step]!;
+        const { kind, path, first, time } = related.steps[step]!;
         return { kind, path, first, count, time, seen: 1 };
       }),
     });

@@ -1,7 +1,7 @@
 /**
  * The startup profile of one mount. What earlier mounts of the image have left, here or published by other hosts, is
- * replayed: blocks are fetched ahead, names and pages walked through the mount. Without any, what mounts of an earlier
- * version have left, or else blocks are fetched that the image itself says come first. What this one is asked for is kept.
+ * replayed: blocks are fetched ahead, names and pages walked through the mount. Without any, what mounts of a related
+ * image have left, or else blocks are fetched that the image itself says come first. What this one is asked for is kept.
  */
 import type { BlockCache, LayerLease } from '../cache/block-cache.js';
 import { ProfileRecorder } from '../cache/profile-recorder.js';
@@ -9,8 +9,8 @@ import type { StartupProfile } from '../cache/startup-profile.js';
 import type { Session } from '../native/addon.js';
 import type { RemoteImage } from '../source/remote-image.js';
 import { type Logger, log } from '../telemetry/logger.js';
-import { findEarlierProfile, inheritedProfile } from './earlier-profile.js';
 import type { ProfileUse } from './profile-use.js';
+import { findRelatedProfile, inheritedProfile } from './related-profile.js';
 import { fetchStartup, publishedProfile } from './startup-fetch.js';
 import { withResolvers } from './with-resolvers.js';
 
@@ -105,11 +105,11 @@ export class MountProfile {
   async #inherited(): Promise<StartupProfile | undefined> {
     const { cache, image, session, signal } = this.#options;
     try {
-      const earlier = await findEarlierProfile(cache, image, signal);
-      return earlier && (await inheritedProfile(earlier.profile, session, this.#layers));
+      const related = await findRelatedProfile(cache, image, signal);
+      return related && (await inheritedProfile(related.profile, session, this.#layers));
     } catch (error) {
       this.#log.debug(
-        `no startup profile of an earlier version of ${image.name} is used: ${(error as Error).message}`,
+        `no startup profile of a related image is used for ${image.name}: ${(error as Error).message}`,
       );
       return undefined;
     }

@@ -1,8 +1,8 @@
 /** The startup profile of an image, as this host has it or as it was published, and its publication. */
 import { BlockCache } from '../cache/block-cache.js';
 import { MAX_PROFILE_BYTES, StartupProfile } from '../cache/startup-profile.js';
-import { findEarlierProfile } from '../mount/earlier-profile.js';
 import { type ImageRequest, openImage } from '../mount/open-image.js';
+import { findRelatedProfile } from '../mount/related-profile.js';
 import type { RemoteImage } from '../source/remote-image.js';
 import type { Source } from '../source/source.js';
 import { RuntimeError } from './runtime-error.js';
@@ -93,9 +93,9 @@ async function helpOf(
   image: RemoteImage,
   signal: AbortSignal | undefined,
 ): Promise<string> {
-  const earlier = await findEarlierProfile(cache, image, signal).catch(() => undefined);
-  if (earlier === undefined) return '';
-  const whose = earlier.name ?? 'an earlier version, which its registry has';
+  const related = await findRelatedProfile(cache, image, signal).catch(() => undefined);
+  if (related === undefined) return '';
+  const whose = related.name ?? 'an earlier version, which its registry has';
   return `; that start is helped by the one of ${whose}`;
 }
 

@@ -1,4 +1,4 @@
-/** A first start of an image with the startup profile of an earlier version of it. */
+/** A first start of an image with the startup profile of an earlier version of it, or of one on the same layers. */
 import { execFile } from 'node:child_process';
 import { mkdir, mkdtemp, realpath, rm, utimes } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -8,8 +8,8 @@ import { promisify } from 'node:util';
 import test, { type ExecutionContext } from 'ava';
 import { BlockCache } from '../../src/cache/block-cache.js';
 import { StartupProfile } from '../../src/cache/startup-profile.js';
-import { findEarlierProfile } from '../../src/mount/earlier-profile.js';
 import { type Mount, mountImage } from '../../src/mount/mount.js';
+import { findRelatedProfile } from '../../src/mount/related-profile.js';
 import type { Access } from '../../src/native/addon.js';
 import { parseDigest } from '../../src/oci/digest.js';
 import { canonicalName } from '../../src/oci/reference.js';
@@ -186,23 +186,70 @@ test.serial(
     await add('app:newest', 100, false);
     await add('other:new', 50);
     const registry = async () => profileOf(undefined, step('name', 'registry')).encode();
-    const found = async () => (await findEarlierProfile(cache, { ...image, earlierProfile: registry }))?.name;
+    const found = async () => (await findRelatedProfile(cache, { ...image, earlierProfile: registry }))?.name;
     t.is(await found(), 'docker.io/library/app:new');
     await cache.images.touch(images.get('app:old')!);
     t.is(await found(), 'app:old');
     await cache.images.remove(images.get('app:old')!);
     t.is(await found(), 'docker.io/library/app:new');
     await cache.profiles.remove(images.get('docker.io/library/app:new')!);
-    const last = await findEarlierProfile(cache, { ...image, earlierProfile: registry });
+    const last = await findRelatedProfile(cache, { ...image, earlierProfile: registry });
     t.deepEqual([last?.name, last?.profile.steps[0]?.path], [undefined, 'registry']);
-    t.is(await findEarlierProfile(cache, image), undefined);
-    t.is(await findEarlierProfile(cache, { ...image, earlierProfile: async () => undefined }), undefined);
+    t.is(await findRelatedProfile(cache, image), undefined);
+    t.is(await findRelatedProfile(cache, { ...image, earlierProfile: async () => undefined }), undefined);
     const damaged = async () => Buffer.from('no profile');
-    await t.throwsAsync(findEarlierProfile(cache, { ...image, earlierProfile: damaged }), {
+    await t.throwsAsync(findRelatedProfile(cache, { ...image, earlierProfile: damaged }), {
       code: 'INVALID_PROFILE',
     });
     // By its digest alone an image is of no repository.
-    t.is(await findEarlierProfile(cache, { ...image, name: image.manifestDigest }), undefined);
+    t.is(await findRelatedProfile(cache, { ...image, name: image.manifestDigest }), undefined);
     cache.close();
   },
 );
+
+test.serial('without a version of it, it is that of the image with most of its layers', async (t) => {
+  const directory = await place(t);
+  const store = join(directory, 'store');
+  const cache = await BlockCache.open(join(directory, 'cache'));
+  const [base, library]: Files[] = [
+    { 'bin/sh': content('shell', 3 * BLOCK) },
+    { 'lib/python': content('python', 4 * BLOCK), 'lib/other': content('other', 2 * BLOCK) },
+  ];
+  const add = async (name: string, layers: Files[], ...steps: Access[]) => {
+    const image = await addImage(store, name, layers);
+    await (await mounted(directory, cache, name, image)).mount.unmount();
+    if (steps.length > 0)
+      await cache.profiles.write(image.manifestDigest, profileOf(image, ...steps).encode());
+    return image;
+  };
+  await add('list:1', [base!, library!, { 'app/list': content('list', BLOCK) }]);
+  const python = [step('pages', 'lib/python', 0, 8), step('pages', 'app/mail', 0, 8)];
+  await add('mail:1', [base!, library!, { 'app/mail': content('mail', BLOCK) }], ...python);
+  await add('shell:1', [base!], step('pages', 'bin/sh', 0, 8));
+  await add('alone:1', [{ alone: content('alone', BLOCK) }], step('pages', 'lib/python'));
+
+  const image = await addImage(store, 'shop:1', [base!, library!, { 'app/shop': content('shop', BLOCK) }]);
+  const loaded = await loadImage(new FileSource(store), 'shop:1', cache.directory);
+  const found = async () => (await findRelatedProfile(cache, loaded))?.name;
+  t.is(await found(), 'mail:1');
+  const registry = async () => profileOf(undefined, step('name', 'registry')).encode();
+  t.is((await findRelatedProfile(cache, { ...loaded, earlierProfile: registry }))?.name, undefined);
+
+  const { mount, source } = await mounted(directory, cache, 'shop:1', image);
+  await walked(mount, 1);
+  t.is(mount.stats().session.preload?.pages, 8);
+  t.true(source.reads.length > 0);
+  t.true(source.reads.every(({ diffID }) => diffID === image.layers[1]!.digests.diffID));
+  await run('cat', [join(directory, 'mnt', 'app/shop')]);
+  await mount.unmount();
+  const own = await cache.profiles.read(image.manifestDigest);
+  // The files of this image, and none of the other one.
+  t.deepEqual(new Set(own?.steps.map(({ path }) => path)), new Set(['app', 'app/shop', 'lib/python']));
+
+  // Once it has been mounted it has a profile; another version of it comes before what has the same layers.
+  const next = await addImage(store, 'shop:2', [base!, library!, { 'app/shop': content('two', BLOCK) }]);
+  t.truthy(next);
+  const second = await loadImage(new FileSource(store), 'shop:2', cache.directory);
+  t.is((await findRelatedProfile(cache, second))?.name, 'shop:1');
+  cache.close();
+});
