@@ -177,6 +177,15 @@ test.serial('what a host asks for next comes with the answer to whoever wants th
     [digest, artifact?.digest, imageIndex.digest, digestSet?.digest, config.digest].sort(),
   );
   for (const [name, bytes] of documents) t.is(digestOf(bytes), name);
+  t.deepEqual((await parsed('?documents=true')).documents, documents);
+
+  // What was gathered once is told of to nobody who has not the same image and artifact.
+  await expanded(registry, 'other', [layerOf('something else')]);
+  const { body } = await registry.send('GET', '/mount/v1/other/_manifests/v1?documents=true');
+  const other = parseMountDescription(body, new URL(registry.url), 'test').documents;
+  t.is([...(other?.keys() ?? [])].filter((name) => documents.has(name)).length, 0);
+  t.is((await registry.send('DELETE', `/v2/app/manifests/${digest}`)).status, 202);
+  t.is((await registry.send('GET', `/mount/v1/app/_manifests/${digest}?documents=true`)).status, 404);
 });
 
 test.serial('an answer stays as short as clients take it, whatever an image has', async (t) => {

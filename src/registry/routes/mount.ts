@@ -3,7 +3,6 @@
  * is being expanded (409), or that it is not (404). What it answers is in docs/REGISTRY.md, "Mount API".
  */
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import { parseTeleportArtifact } from '../../image/artifact.js';
 import { isDigest, parseDigest } from '../../oci/digest.js';
 import type { Descriptor } from '../../oci/manifest.js';
 import {
@@ -18,6 +17,7 @@ import { isTag } from '../../oci/reference.js';
 import { ApiError } from '../api-error.js';
 import { admitted, type RegistryContext, type RepositoryParams, type RouteGroup } from '../context.js';
 import type { BlobOrigin, Expansion, ImageExpansion, LayerStatus } from '../expansion/expansion.js';
+import { InlineDocuments } from '../inline-documents.js';
 import { type MountRequest, type OfferOptions, offeredTransports } from '../mount-transports.js';
 import type { PublishedProfiles } from '../published-profiles.js';
 import type { Repository } from '../repository.js';
@@ -33,27 +33,23 @@ export interface MountOptions extends OfferOptions {
 const REGION = /^[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}$/;
 /** How often the scripts of Project Teleport ask, in seconds. */
 const RETRY_SECONDS = '2';
-/** Of all documents together; what does not fit is asked for by itself. Clients take answers of 1 MiB, in base64 as well. */
-const MAX_INLINE_BYTES = 576 << 10;
-/** What an answer says of a layer takes less. */
-const LAYER_BYTES = 1 << 10;
-
 interface Document {
   mediaType: string;
   bytes: Uint8Array;
 }
 
 export function mountRoutes(options: MountOptions): RouteGroup {
+  const documents = new InlineDocuments();
   return (server, context) => {
     server.get('/mount/v1/:name/_manifests/:digest', (request, reply) =>
-      describe(context, options, request, reply),
+      describe(context, { ...options, documents }, request, reply),
     );
   };
 }
 
 async function describe(
   context: RegistryContext,
-  options: MountOptions,
+  options: MountOptions & { documents: InlineDocuments },
   request: FastifyRequest,
   reply: FastifyReply,
 ) {
@@ -87,13 +83,14 @@ async function describe(
     throw expanding(now?.layers ?? []);
   }
   const described = { ...asked, repository: name, user: principal.user };
-  const named = asked.documents ? status.artifact : undefined;
-  const [profile, read, offer] = await Promise.all([
+  const image = { digest, bytes: document.bytes };
+  const [profile, documents, offer] = await Promise.all([
     profileOf(options.profiles, repository, digest, status),
-    named && origin.readManifest(name, named.digest),
+    asked.documents
+      ? options.documents.of(repository, image, status.artifact, (...named) => origin.readManifest(...named))
+      : undefined,
     offeredTransports(context, options, request, described, status.state === 'expanded'),
   ]);
-  const artifact = named && read && { digest: named.digest, bytes: read.bytes };
   return {
     manifest,
     ...(status.artifact === undefined ? {} : { artifact: status.artifact }),
@@ -103,9 +100,7 @@ async function describe(
     transports: offer.transports,
     ...reasonOf(status, offer.reasons),
     layers: layersOf(document, status, offer.linkTo),
-    ...(asked.documents && {
-      documents: await documentsOf(repository, { digest, bytes: document.bytes }, artifact),
-    }),
+    ...(documents && { documents }),
   };
 }
 
@@ -121,44 +116,6 @@ async function profileOf(
   if (state !== 'expanded') return {};
   const earlierProfile = await profiles.findEarlier(repository, digest, platform);
   return earlierProfile === undefined ? {} : { earlierProfile };
-}
-
-interface SmallDocument {
-  digest: string;
-  bytes: Uint8Array;
-}
-
-/** What every host asks for next, as far as it is small and kept here. */
-async function documentsOf(
-  repository: Repository,
-  image: SmallDocument,
-  artifact: SmallDocument | undefined,
-): Promise<{ digest: string; content: string }[]> {
-  const { config, layers } = parseManifest(image.bytes);
-  const found: SmallDocument[] = [];
-  let left = MAX_INLINE_BYTES - layers.length * LAYER_BYTES;
-  const add = (one: SmallDocument) => {
-    if (one.bytes.length > left) return;
-    left -= one.bytes.length;
-    found.push(one);
-  };
-  add(image);
-  if (artifact !== undefined) {
-    add(artifact);
-    const {
-      imageIndex,
-      packedIndex = imageIndex,
-      digestSet,
-      digests,
-    } = parseTeleportArtifact(artifact.bytes);
-    const [first, second] = digests;
-    const blockDigests = second === undefined ? first?.descriptor : digestSet;
-    for (const { digest, size } of [config, blockDigests ?? [], packedIndex].flat()) {
-      const bytes = size <= left ? await repository.blob(digest) : undefined;
-      if (bytes !== undefined) add({ digest, bytes });
-    }
-  }
-  return found.map(({ digest, bytes }) => ({ digest, content: Buffer.from(bytes).toString('base64') }));
 }
 
 /** Throws ApiError UNSUPPORTED, 404. */
