@@ -12,7 +12,7 @@ import type { Repository } from './repository.js';
 const MAX_INLINE_BYTES = 576 << 10;
 /** What an answer says of a layer takes less. */
 const LAYER_BYTES = 1 << 10;
-/** Characters of base64, over all images. */
+/** Bytes, over all images. */
 const MAX_KEPT = 32 << 20;
 
 export interface SmallDocument {
@@ -20,41 +20,36 @@ export interface SmallDocument {
   bytes: Uint8Array;
 }
 
-export interface InlineDocument {
-  digest: string;
-  /** Base64. */
-  content: string;
-}
-
 export class InlineDocuments {
-  readonly #kept = new LRUCache<string, InlineDocument[]>({
+  readonly #kept = new LRUCache<string, Buffer>({
     maxSize: MAX_KEPT,
-    sizeCalculation: (documents) =>
-      documents.reduce((sum, { digest, content }) => sum + digest.length + content.length, 0) || 1,
+    sizeCalculation: ({ length }) => length,
   });
 
   /**
-   * Of an image and its teleport artifact, if there is one. All are named by their digests, and of one repository, so
-   * that nobody is told what is of another.
+   * Of an image and its teleport artifact, if there is one: the JSON of a list of `digest` and `content`, in base64. All
+   * are named by their digests, and of one repository, so that nobody is told what is of another.
    */
   async of(
     repository: Repository,
     image: SmallDocument,
     artifact: Descriptor | undefined,
     readManifest: (repository: string, digest: string) => Promise<{ bytes: Uint8Array } | undefined>,
-  ): Promise<InlineDocument[]> {
+  ): Promise<Buffer> {
     const key = `${repository.name} ${image.digest} ${artifact?.digest}`;
     const kept = this.#kept.get(key);
     if (kept !== undefined) return kept;
     const read = artifact && (await readManifest(repository.name, artifact.digest));
-    const { documents, lacking } = await gather(
-      repository,
-      image,
-      read && { digest: artifact.digest, bytes: read.bytes },
-    );
+    const known = read && { digest: artifact.digest, bytes: read.bytes };
+    const { found, lacking } = await gather(repository, image, known);
+    const documents = found.map(({ digest, bytes }) => ({
+      digest,
+      content: Buffer.from(bytes).toString('base64'),
+    }));
+    const encoded = Buffer.from(JSON.stringify(documents));
     // What is not here yet may come.
-    if (read !== undefined && !lacking) this.#kept.set(key, documents);
-    return documents;
+    if (read !== undefined && !lacking) this.#kept.set(key, encoded);
+    return encoded;
   }
 }
 
@@ -62,7 +57,7 @@ async function gather(
   repository: Repository,
   image: SmallDocument,
   artifact: SmallDocument | undefined,
-): Promise<{ documents: InlineDocument[]; lacking: boolean }> {
+): Promise<{ found: SmallDocument[]; lacking: boolean }> {
   const { config, layers } = parseManifest(image.bytes);
   const found: SmallDocument[] = [];
   let lacking = false;
@@ -90,9 +85,5 @@ async function gather(
       else add({ digest, bytes });
     }
   }
-  const documents = found.map(({ digest, bytes }) => ({
-    digest,
-    content: Buffer.from(bytes).toString('base64'),
-  }));
-  return { documents, lacking };
+  return { found, lacking };
 }

@@ -91,7 +91,7 @@ async function describe(
       : undefined,
     offeredTransports(context, options, request, described, status.state === 'expanded'),
   ]);
-  return {
+  const description = {
     manifest,
     ...(status.artifact === undefined ? {} : { artifact: status.artifact }),
     ...profile,
@@ -100,8 +100,15 @@ async function describe(
     transports: offer.transports,
     ...reasonOf(status, offer.reasons),
     layers: layersOf(document, status, offer.linkTo),
-    ...(documents && { documents }),
   };
+  return documents === undefined ? description : withDocuments(reply, description, documents);
+}
+
+/** The JSON of both: the documents, which are most of it, are kept as it has them. */
+function withDocuments(reply: FastifyReply, description: object, documents: Buffer): Buffer {
+  reply.type('application/json; charset=utf-8');
+  const start = JSON.stringify(description).slice(0, -1);
+  return Buffer.concat([Buffer.from(`${start},"documents":`), documents, Buffer.from('}')]);
 }
 
 /** The startup profile of an image, or else that of an earlier version of it. */
