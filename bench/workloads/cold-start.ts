@@ -106,7 +106,7 @@ export const workload: Workload = {
             `cold_related_time_vs_noprofile${suffix}`,
             {
               meaning:
-                'with the profile of another program on the same layers, and preload ÷ without profile',
+                'with the profile of another program on the same layers, which is only fetched ÷ without profile',
             },
           ],
           [

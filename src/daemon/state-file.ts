@@ -72,7 +72,7 @@ export class StateFile {
   #writing: Promise<void> | undefined;
   #next: Promise<void> | undefined;
   readonly #unsynced = new Set<string>();
-  #syncing: Promise<void> | undefined;
+  #isSyncing = false;
 
   private constructor(directory: string, logger: Logger) {
     this.#directory = directory;
@@ -139,9 +139,7 @@ export class StateFile {
     // Secrets first: a mount that needs one is never without.
     await this.#replace(SECRETS, Object.keys(secrets).length === 0 ? undefined : JSON.stringify(secrets));
     await this.#replace(STATE, JSON.stringify(content));
-    this.#syncing ??= this.#sync().finally(() => {
-      this.#syncing = undefined;
-    });
+    if (!this.#isSyncing) void this.#sync();
   }
 
   async #replace(name: string, text: string | undefined): Promise<void> {
@@ -157,6 +155,7 @@ export class StateFile {
 
   /** Never rejects. What is written meanwhile is synced as well. */
   async #sync(): Promise<void> {
+    this.#isSyncing = true;
     for (const name of this.#unsynced) {
       this.#unsynced.delete(name);
       const path = join(this.#directory, name);
@@ -168,6 +167,7 @@ export class StateFile {
         this.#log.error(`${path} cannot be synced`, { error: error as Error });
       }
     }
+    this.#isSyncing = false;
   }
 }
 

@@ -90,11 +90,13 @@ export class MountProfile {
   async #replay(): Promise<void> {
     const { session, mountpoint, preload, signal } = this.#options;
     const own = (await this.#options.known) ?? (await publishedProfile(this.#options, this.#log));
-    const profile = own?.usual() ?? (await this.#inherited());
+    const inherited = own === undefined ? await this.#inherited() : undefined;
+    const profile = own?.usual() ?? inherited?.profile;
     await this.#begun.promise;
     if (signal.aborted) return;
     const fetched = fetchStartup(this.#options, profile);
-    if (preload && profile !== undefined) {
+    // What is walked counts as asked for: what another program wants would stay in the profile of this one.
+    if (preload && profile !== undefined && inherited?.isVersion !== false) {
       this.#preloaded = profile;
       session.preload(mountpoint, profile.steps);
     }
@@ -102,11 +104,12 @@ export class MountProfile {
   }
 
   /** A profile that cannot be had or used is none. */
-  async #inherited(): Promise<StartupProfile | undefined> {
+  async #inherited(): Promise<{ profile: StartupProfile; isVersion: boolean } | undefined> {
     const { cache, image, session, signal } = this.#options;
     try {
       const related = await findRelatedProfile(cache, image, signal);
-      return related && (await inheritedProfile(related.profile, session, this.#layers));
+      const profile = related && (await inheritedProfile(related.profile, session, this.#layers));
+      return profile && { profile, isVersion: related.isVersion };
     } catch (error) {
       this.#log.debug(
         `no startup profile of a related image is used for ${image.name}: ${(error as Error).message}`,

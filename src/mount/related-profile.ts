@@ -12,6 +12,8 @@ import type { RemoteImage } from '../source/remote-image.js';
 export interface RelatedProfile {
   /** What this host mounted the related image by; undefined when it is the registry that has its profile. */
   name: string | undefined;
+  /** Of the same image at another time, or else of one on the same layers, which runs whatever it runs. */
+  isVersion: boolean;
   profile: StartupProfile;
 }
 
@@ -26,18 +28,19 @@ export async function findRelatedProfile(
   signal?: AbortSignal,
 ): Promise<RelatedProfile | undefined> {
   const { versions, sharing } = await images.relativesOf(image);
-  const firstOf = async (relatives: readonly NamedImage[]): Promise<RelatedProfile | undefined> => {
+  const firstOf = async (relatives: readonly NamedImage[], isVersion: boolean) => {
     for (const { image, name } of relatives) {
       const profile = await profiles.read(image);
-      if (profile !== undefined) return { name, profile };
+      if (profile !== undefined) return { name, isVersion, profile };
     }
     return undefined;
   };
-  const version = await firstOf(versions);
+  const version = await firstOf(versions, true);
   if (version !== undefined) return version;
   const encoded = await image.earlierProfile?.(MAX_PROFILE_BYTES, signal);
-  if (encoded !== undefined) return { name: undefined, profile: StartupProfile.decode(encoded) };
-  return firstOf(sharing);
+  if (encoded !== undefined)
+    return { name: undefined, isVersion: true, profile: StartupProfile.decode(encoded) };
+  return firstOf(sharing, false);
 }
 
 /** What is usual of a related image's profile, for the image of a session; undefined when that has no block of it. */

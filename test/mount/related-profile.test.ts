@@ -236,15 +236,13 @@ test.serial('without a version of it, it is that of the image with most of its l
   t.is((await findRelatedProfile(cache, { ...loaded, earlierProfile: registry }))?.name, undefined);
 
   const { mount, source } = await mounted(directory, cache, 'shop:1', image);
-  await walked(mount, 1);
-  t.is(mount.stats().session.preload?.pages, 8);
-  t.true(source.reads.length > 0);
+  while (source.reads.length === 0) await sleep(10);
   t.true(source.reads.every(({ diffID }) => diffID === image.layers[1]!.digests.diffID));
   await run('cat', [join(directory, 'mnt', 'app/shop')]);
   await mount.unmount();
   const own = await cache.profiles.read(image.manifestDigest);
-  // The files of this image, and none of the other one.
-  t.deepEqual(new Set(own?.steps.map(({ path }) => path)), new Set(['app', 'app/shop', 'lib/python']));
+  // What was fetched for the other program and not asked for by this one does not count as asked for.
+  t.deepEqual(new Set(own?.steps.map(({ path }) => path)), new Set(['app', 'app/shop']));
 
   // Once it has been mounted it has a profile; another version of it comes before what has the same layers.
   const next = await addImage(store, 'shop:2', [base!, library!, { 'app/shop': content('two', BLOCK) }]);

@@ -87,7 +87,9 @@ async function describe(
   const [profile, documents, offer] = await Promise.all([
     profileOf(options.profiles, repository, digest, status),
     asked.documents
-      ? options.documents.of(repository, image, status.artifact, (...named) => origin.readManifest(...named))
+      ? options.documents.of(repository, image, status.artifact, (of, named) =>
+          origin.readManifest(of, named),
+        )
       : undefined,
     offeredTransports(context, options, request, described, status.state === 'expanded'),
   ]);
