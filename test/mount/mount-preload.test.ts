@@ -8,11 +8,11 @@ import test, { type ExecutionContext } from 'ava';
 import { BlockCache } from '../../src/cache/block-cache.js';
 import { StartupProfile } from '../../src/cache/startup-profile.js';
 import { type Mount, mountImage } from '../../src/mount/mount.js';
-import type { Access } from '../../src/native/addon.js';
 import { FileSource } from '../../src/source/file-source.js';
 import { loadImage } from '../../src/source/remote-image.js';
 import { FaultSource } from '../cache/layer-fixture.js';
 import { addImage, content, type Files } from '../source/store-fixture.js';
+import { preloaded, step } from './preload-steps.js';
 
 const run = promisify(execFile);
 
@@ -70,19 +70,6 @@ class Place {
       ...(preload === undefined ? {} : { preload }),
     });
     return { mount, cache, source };
-  }
-}
-
-const step = (kind: Access['kind'], path: string, first = 0, count = 1): Access => ({
-  ...{ kind, path, first, count, time: 0 },
-});
-
-/** All steps of the profile have been taken or passed over. */
-async function preloaded(mount: Mount, steps: number): Promise<void> {
-  for (;;) {
-    const { taken = 0, passedOver = 0 } = mount.stats().session.preload ?? {};
-    if (taken + passedOver >= steps) return;
-    await sleep(10);
   }
 }
 

@@ -17,6 +17,7 @@ import { FileSource } from '../../src/source/file-source.js';
 import { loadImage } from '../../src/source/remote-image.js';
 import { FaultSource } from '../cache/layer-fixture.js';
 import { addImage, content, type Files, type TestImage } from '../source/store-fixture.js';
+import { preloaded, step } from './preload-steps.js';
 
 const run = promisify(execFile);
 
@@ -28,10 +29,6 @@ async function place(t: ExecutionContext): Promise<string> {
   await mkdir(join(directory, 'mnt'));
   return directory;
 }
-
-const step = (kind: Access['kind'], path: string, first = 0, count = 1): Access => ({
-  ...{ kind, path, first, count, time: 0 },
-});
 
 const profileOf = (image: TestImage | undefined, ...steps: Access[]): StartupProfile =>
   StartupProfile.record(
@@ -55,14 +52,6 @@ async function mounted(
     mountpoint: join(directory, 'mnt'),
   });
   return { mount, source };
-}
-
-async function walked(mount: Mount, steps: number): Promise<void> {
-  for (;;) {
-    const { taken = 0, passedOver = 0 } = mount.stats().session.preload ?? {};
-    if (taken + passedOver >= steps) return;
-    await sleep(10);
-  }
 }
 
 test.serial('what still applies is fetched from where it lies now, and walked ahead', async (t) => {
@@ -104,7 +93,7 @@ test.serial('what still applies is fetched from where it lies now, and walked ah
   ];
   await cache.profiles.write(before.manifestDigest, profileOf(before, ...steps).encode());
   const { mount, source } = await mounted(directory, cache, 'app:2', after);
-  await walked(mount, 6);
+  await preloaded(mount, 6);
   const { taken, pages } = mount.stats().session.preload!;
   t.deepEqual({ taken, pages }, { taken: 6, pages: 8 + 8 + 4 });
   // Blocks 1 and 2 of `two`, all of the shorter `one`, `kept`; and what they share with their neighbours.
