@@ -4,7 +4,7 @@
  */
 import type { BlockCache, LayerLease } from '../cache/block-cache.js';
 import type { OpenedImage } from '../mount/open-image.js';
-import { fetchStartup, publishedProfile } from '../mount/startup-fetch.js';
+import { fetchStartup, profileOf } from '../mount/startup-fetch.js';
 import { parseReference } from '../oci/reference.js';
 import { log } from '../telemetry/logger.js';
 import type { ImageOrder, PullOrder } from './api.js';
@@ -76,9 +76,8 @@ export class PreparedImages {
     const unused = await cache.images.begin(image);
     try {
       for (const { digests } of image.devices) leases.push(await cache.openLayer(digests, sources));
-      const known = await cache.profiles.read(image.manifestDigest);
-      const profile = (known ?? (await publishedProfile({ cache, image, signal })))?.usual();
-      await fetchStartup({ cache, image, leases, signal }, profile);
+      const profile = await profileOf({ cache, image, signal });
+      await fetchStartup({ cache, image, leases, signal }, profile?.usual());
     } catch (error) {
       // The mount will say it.
       log.debug(`${image.name} is not fetched ahead: ${(error as Error).message}`);

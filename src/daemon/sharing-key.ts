@@ -1,5 +1,5 @@
 /** Which containers can share one mount: those whose image and whose requests say the same of what is served, and how. */
-import { parseReference } from '../oci/reference.js';
+import { repositoryName } from '../oci/reference.js';
 import type { CompleteRecord } from './served-mount.js';
 
 /** Where credentials of registries are found: nothing of it matters to a store. */
@@ -26,16 +26,11 @@ export function sharingKey({
   return canonical({
     settings: { ...settings, environment },
     // The tag has been resolved; a repository is where to read from, and with whose credentials.
-    repository: settings.store === undefined ? repositoryOf(name) : '',
+    repository: settings.store === undefined ? repositoryName(name) : '',
     documents: [manifestDigest, index.digest, ...devices.map(({ digest }) => digest)],
     // Known in another order when the registry has not been asked.
     sources: sources.map(({ kind, location }) => `${kind} ${location}`).sort(),
   });
-}
-
-function repositoryOf(name: string): string {
-  const { domain, path } = parseReference(name);
-  return `${domain}/${path}`;
 }
 
 /** JSON in which the order of names means nothing, and what is undefined is not there. */

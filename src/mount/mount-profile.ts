@@ -11,7 +11,7 @@ import type { RemoteImage } from '../source/remote-image.js';
 import { type Logger, log } from '../telemetry/logger.js';
 import type { ProfileUse } from './profile-use.js';
 import { findRelatedProfile, inheritedProfile } from './related-profile.js';
-import { fetchStartup, publishedProfile } from './startup-fetch.js';
+import { fetchStartup, profileOf } from './startup-fetch.js';
 import { withResolvers } from './with-resolvers.js';
 
 /**
@@ -89,7 +89,7 @@ export class MountProfile {
 
   async #replay(): Promise<void> {
     const { session, mountpoint, preload, signal } = this.#options;
-    const own = (await this.#options.known) ?? (await publishedProfile(this.#options, this.#log));
+    const own = await profileOf(this.#options, this.#log, this.#options.known);
     const inherited = own === undefined ? await this.#inherited() : undefined;
     const profile = own?.usual() ?? inherited?.profile;
     await this.#begun.promise;

@@ -19,10 +19,21 @@ export interface StartupFetch {
   signal: AbortSignal;
 }
 
-/** The profile that others have published, kept from now on; one that cannot be had or used is none. */
-export async function publishedProfile(
-  { cache, image, signal }: Omit<StartupFetch, 'leases'>,
+/**
+ * The profile of an image: what this host has of it, by default read from its cache, or what others have published, kept
+ * from now on. One that cannot be had or used is none.
+ */
+export async function profileOf(
+  fetch: Omit<StartupFetch, 'leases'>,
   logger: Logger = log,
+  kept: Promise<StartupProfile | undefined> = fetch.cache.profiles.read(fetch.image.manifestDigest),
+): Promise<StartupProfile | undefined> {
+  return (await kept) ?? (await publishedProfile(fetch, logger));
+}
+
+async function publishedProfile(
+  { cache, image, signal }: Omit<StartupFetch, 'leases'>,
+  logger: Logger,
 ): Promise<StartupProfile | undefined> {
   try {
     const encoded = await image.publishedProfile?.(MAX_PROFILE_BYTES, signal);

@@ -39,10 +39,10 @@ interface Document {
 }
 
 export function mountRoutes(options: MountOptions): RouteGroup {
-  const documents = new InlineDocuments();
+  const own = { ...options, documents: new InlineDocuments() };
   return (server, context) => {
     server.get('/mount/v1/:name/_manifests/:digest', (request, reply) =>
-      describe(context, { ...options, documents }, request, reply),
+      describe(context, own, request, reply),
     );
   };
 }
